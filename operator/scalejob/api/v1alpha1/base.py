@@ -1,0 +1,53 @@
+"""What every model of the API shares: camelCase on the wire, frozen values, and rules that run both as CEL and in Python."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule between fields, checked by the API server (`cel`) and by the CLI (`check`); a test holds both to the same table.
+
+    `check` is None for rules that compare with the stored object (`oldSelf`): only the API server can know it.
+    """
+
+    cel: str
+    message: str
+    field_path: str | None = None
+    check: Callable[[Any], bool] | None = None
+
+
+class Model(BaseModel):
+    """Base of all spec and status models.
+
+    Unknown fields are ignored when a stored object is parsed, so that an older operator can read what a newer one accepted;
+    the CLI parses with `extra="forbid"`.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON form: camelCase names, absent instead of null."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+# Maps of free strings, and objects whose schema is Kubernetes' own: the API server checks them when the Pod is created.
+StringMap = dict[str, str]
+KubernetesObject = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+def exactly_one(what: str, *names: str) -> Rule:
+    """Exactly one of the optional fields `names` is set. `what` names them in the message."""
+    present = " + ".join(f"(has(self.{to_camel(n)}) ? 1 : 0)" for n in names)
+    allowed = ", ".join(to_camel(n) for n in names)
+    return Rule(
+        cel=f"({present}) == 1",
+        message=f"set exactly one {what}: {allowed}",
+        check=lambda self: sum(getattr(self, n) is not None for n in names) == 1,
+    )

@@ -1,0 +1,142 @@
+"""`spec.data`, `spec.prepare`, `spec.validation`, `spec.output`: where rows come from, what is done to them, where the model goes."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from .base import Model, Rule, exactly_one
+
+Uri = Annotated[str, Field(min_length=1, max_length=2048)]
+Column = Annotated[str, Field(min_length=1, max_length=256)]
+Rows = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
+Features = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Blobs(Model):
+    """Gaussian clusters around random centres; the label is the cluster."""
+
+    rows: Rows = Field(description="Number of rows.")
+    features: Features = Field(description="Number of features.")
+    centers: int = Field(default=3, ge=1, le=100_000, description="Number of clusters.")
+    cluster_std: float = Field(default=1.0, ge=0, description="Standard deviation of a cluster in each direction.")
+
+
+class ClassificationData(Model):
+    """Classes that are linearly separable up to noise, in the manner of scikit-learn's make_classification."""
+
+    rows: Rows = Field(description="Number of rows.")
+    features: Features = Field(description="Number of features.")
+    informative: int | None = Field(default=None, ge=1, description="Features that carry the class; default: all that are not redundant.")
+    redundant: int = Field(default=0, ge=0, description="Features that are linear combinations of the informative ones.")
+    classes: int = Field(default=2, ge=1, le=10_000, description="Number of classes.")
+    class_sep: float = Field(default=1.0, ge=0, description="Distance between classes in standard deviations of the noise.")
+    flip: float = Field(default=0.01, ge=0, le=1, description="Share of rows whose class is drawn at random.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="(has(self.informative) ? self.informative : 1) + self.redundant <= self.features",
+            message="informative + redundant must not exceed features (with at least one informative feature)",
+            field_path=".redundant",
+            check=lambda self: (1 if self.informative is None else self.informative) + self.redundant <= self.features,
+        ),
+    )
+
+
+class RegressionData(Model):
+    """A linear function of Gaussian features plus Gaussian noise."""
+
+    rows: Rows = Field(description="Number of rows.")
+    features: Features = Field(description="Number of features.")
+    informative: int | None = Field(default=None, ge=0, description="Features with a coefficient other than zero; default: all.")
+    noise: float = Field(default=1.0, ge=0, description="Standard deviation of the noise.")
+    bias: float = Field(default=0.0, description="The intercept.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.informative) || self.informative <= self.features",
+            message="informative must not exceed features",
+            field_path=".informative",
+            check=lambda self: self.informative is None or self.informative <= self.features,
+        ),
+    )
+
+
+class Synthetic(Model):
+    """Generated rows, the same for any number of workers: exactly one member."""
+
+    blobs: Blobs | None = Field(default=None, description="Gaussian clusters.")
+    classification: ClassificationData | None = Field(default=None, description="Noisy linearly separable classes.")
+    regression: RegressionData | None = Field(default=None, description="A noisy linear function.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (exactly_one("kind of synthetic data", "blobs", "classification", "regression"),)
+
+
+class FileFormat(StrEnum):
+    PARQUET = "parquet"
+    CSV = "csv"
+    NPY = "npy"
+
+
+class Files(Model):
+    """A table in one or more files on a mounted volume."""
+
+    uri: Uri = Field(description="A path or file:// URL; *, ? and [..] match file names, ** folders; a folder means all files of the format in it.")
+    format: FileFormat | None = Field(default=None, description="parquet, csv or npy (.npy and .npz); default: by the ending of the name.")
+    label: Column | None = Field(default=None, description="The column to learn. Needed by linear and svm; kept out of the features.")
+    features: list[Column] | None = Field(
+        default=None, min_length=1, max_length=10_000, description="The columns to learn from, in this order; default: all but label and weight."
+    )
+    weight: Column | None = Field(default=None, description="A column of sample weights, none of them negative; kept out of the features.")
+
+
+class Data(Model):
+    """Where the rows come from: exactly one member."""
+
+    synthetic: Synthetic | None = Field(default=None, description="Generated rows.")
+    files: Files | None = Field(default=None, description="Rows read from files.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (exactly_one("source of data", "synthetic", "files"),)
+
+
+class Missing(StrEnum):
+    ERROR = "error"
+    DROP = "drop"
+    MEAN = "mean"
+    MEDIAN = "median"
+
+
+class Scale(StrEnum):
+    NONE = "none"
+    STANDARD = "standard"
+
+
+class Pca(Model):
+    """Projection on the principal components."""
+
+    components: int = Field(ge=1, le=100_000, description="Number of components; at most the number of features.")
+
+
+class Prepare(Model):
+    """What is done to the features before the fit. Learned on the training rows only and saved with the model."""
+
+    missing: Missing = Field(
+        default=Missing.ERROR,
+        description="What to do with NaN and null in features: error, drop the row, or put in the column's mean or median. Infinite values are always an error.",
+    )
+    scale: Scale = Field(default=Scale.NONE, description="standard: subtract the mean and divide by the standard deviation of each feature.")
+    pca: Pca | None = Field(default=None, description="Project on principal components, after scaling.")
+
+
+class Validation(Model):
+    """Rows held back from the fit, on which the metrics are computed."""
+
+    fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of the rows, drawn by a hash of the row's number: the same rows for any number of workers."
+    )
+
+
+class Output(Model):
+    """Where the model goes."""
+
+    uri: Uri = Field(description="A folder on a mounted volume; model.safetensors, model.json and _SUCCESS are written there.")

@@ -1,0 +1,135 @@
+"""`spec.workload`: what the job learns, or the user's own program."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from .base import Model, Rule, exactly_one
+
+
+class ClassWeight(StrEnum):
+    NONE = "none"
+    BALANCED = "balanced"
+
+
+class LinearTask(StrEnum):
+    REGRESSION = "regression"
+    CLASSIFICATION = "classification"
+
+
+class Linear(Model):
+    """Linear or ridge regression, logistic or multinomial regression."""
+
+    task: LinearTask = Field(description="regression (least squares) or classification (logistic; multinomial above two classes).")
+    l2: float | None = Field(
+        default=None,
+        ge=0,
+        description="Weight of the squared norm of the coefficients; the intercept is never penalised. "
+        "Regression: scikit-learn's alpha, default 0 (ordinary least squares). Classification: 1/C, default 1.",
+    )
+    fit_intercept: bool = Field(default=True, description="Whether to learn an intercept.")
+    class_weight: ClassWeight = Field(
+        default=ClassWeight.NONE, description="balanced: weigh each class by rows / (classes * rows of the class). Classification only."
+    )
+    max_iterations: int = Field(default=100, ge=1, le=100_000, description="Newton steps at most. Classification only.")
+    tolerance: float = Field(
+        default=1e-6, gt=0, le=1, description="Stop when the largest component of the mean gradient is at most this. Classification only."
+    )
+
+
+class KMeansInit(StrEnum):
+    PARALLEL = "k-means||"
+    RANDOM = "random"
+    CENTERS = "centers"
+
+
+class KMeans(Model):
+    """K-Means clustering by Lloyd's algorithm."""
+
+    clusters: int = Field(ge=1, le=100_000, description="Number of clusters.")
+    init: KMeansInit = Field(
+        default=KMeansInit.PARALLEL,
+        description="How the first centres are found: k-means|| (oversampling), random (rows drawn without replacement), or centers (given by centersUri).",
+    )
+    centers_uri: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description="A .npy file of the first centres, shape (clusters, features), in the space after `prepare`. Only with init: centers.",
+    )
+    max_iterations: int = Field(default=300, ge=1, le=100_000, description="Lloyd iterations at most.")
+    tolerance: float = Field(
+        default=1e-4,
+        ge=0,
+        le=1,
+        description="Stop when the squared shift of the centres is at most this times the mean variance of the features; 0: only when no label changes.",
+    )
+    restarts: int = Field(default=1, ge=1, le=1000, description="Independent runs from different first centres; the one with the lowest inertia wins.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="(self.init == 'centers') == has(self.centersUri)",
+            message="centersUri is needed with init: centers and is not allowed otherwise",
+            field_path=".centersUri",
+            check=lambda self: (self.init is KMeansInit.CENTERS) == (self.centers_uri is not None),
+        ),
+        Rule(
+            cel="self.init != 'centers' || self.restarts == 1",
+            message="restarts must be 1 with init: centers, because every run would start from the same centres",
+            field_path=".restarts",
+            check=lambda self: self.init is not KMeansInit.CENTERS or self.restarts == 1,
+        ),
+    )
+
+
+class SvmLoss(StrEnum):
+    SQUARED_HINGE = "squaredHinge"
+    HINGE = "hinge"
+
+
+class Svm(Model):
+    """A linear support vector classifier, one against the rest above two classes."""
+
+    loss: SvmLoss = Field(
+        default=SvmLoss.SQUARED_HINGE,
+        description="squaredHinge: the objective of scikit-learn's LinearSVC (intercept regularised). hinge: that of SVC(kernel='linear') (intercept free).",
+    )
+    c: float = Field(default=1.0, gt=0, alias="C", description="Weight of the losses against the squared norm of the coefficients.")
+    fit_intercept: bool = Field(default=True, description="Whether to learn an intercept.")
+    class_weight: ClassWeight = Field(default=ClassWeight.NONE, description="balanced: weigh each class by rows / (classes * rows of the class).")
+    max_iterations: int = Field(default=100, ge=1, le=100_000, description="Newton steps at most, per class.")
+    tolerance: float = Field(
+        default=1e-6, gt=0, le=1, description="squaredHinge: stop at this ratio of the gradient's norm to its first value. hinge: relative duality gap."
+    )
+
+
+class Command(Model):
+    """The user's own program, with the rendezvous environment of torch.distributed."""
+
+    argv: list[Annotated[str, Field(max_length=32_768)]] = Field(
+        min_length=1, max_length=256, description="The program and its arguments; no shell is involved."
+    )
+    restartable: bool = Field(
+        default=True, description="Whether the program may be started again after a failure. false: the first failure of any kind ends the job."
+    )
+
+
+class Workload(Model):
+    """What the job runs: exactly one member."""
+
+    linear: Linear | None = Field(default=None, description="Linear, ridge, logistic or multinomial regression.")
+    kmeans: KMeans | None = Field(default=None, description="K-Means clustering.")
+    svm: Svm | None = Field(default=None, description="Linear support vector classification.")
+    command: Command | None = Field(default=None, description="The user's own torch.distributed program.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (exactly_one("workload", "linear", "kmeans", "svm", "command"),)
+
+    @property
+    def name(self) -> str:
+        """The member that is set, for example `kmeans`."""
+        return next((name for name in type(self).model_fields if getattr(self, name) is not None), "none")
+
+    @property
+    def is_supervised(self) -> bool:
+        return self.linear is not None or self.svm is not None

@@ -1,0 +1,184 @@
+"""The names on which the operator and the trainer agree. Standard library only, so that both sides can import it.
+
+Legend
+    job       one ScaleJob resource
+    worker    one Pod of the job; its *index* 0..workers-1 is its stable identity
+    process   one process of the distributed program; rank = index * processesPerWorker + local rank
+    attempt   one generation of the job's Pods: 0, 1, 2, ...; a new attempt replaces all Pods
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import IntEnum, StrEnum
+
+GROUP = "scalejob.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "ScaleJob"
+PLURAL = "scalejobs"
+MANAGED_BY = "scalejob.io/operator"
+FIELD_MANAGER = "scalejob-operator"
+
+# Derived names `<job>-<attempt>-<index>` are DNS labels of at most 63 characters.
+MAX_NAME_LENGTH = 40
+MAX_WORKERS = 10_000
+
+LABEL_JOB = "scalejob.io/job"
+LABEL_ATTEMPT = "scalejob.io/attempt"
+LABEL_INDEX = "scalejob.io/index"
+LABEL_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"  # what tools for indexed Jobs look at
+LABEL_APP = "app.kubernetes.io/name"
+LABEL_APP_INSTANCE = "app.kubernetes.io/instance"
+LABEL_APP_MANAGED_BY = "app.kubernetes.io/managed-by"
+
+WORKER_CONTAINER = "worker"
+DEFAULT_GPU_RESOURCE = "nvidia.com/gpu"
+DEFAULT_PORT = 29500
+WORKER_UID = 10001
+
+# Where rank 0 serves /progress (JSON) inside a Pod; the operator reads it there.
+PROGRESS_PORT = 29480
+PROGRESS_PATH = "/progress"
+
+TERMINATION_LOG = "/dev/termination-log"
+TERMINATION_LIMIT = 4096  # bytes; the kubelet cuts there
+
+# Where a local run puts what the kubelet provides in a Pod.
+ENV_TERMINATION_LOG = "SCALEJOB_TERMINATION_LOG"
+ENV_PROGRESS_SECONDS = "SCALEJOB_PROGRESS_SECONDS"  # least time between two progress lines on stdout; default 1
+
+
+class Env(StrEnum):
+    """The environment of every worker container, whatever optional blocks the job has."""
+
+    MASTER_ADDR = "MASTER_ADDR"
+    MASTER_PORT = "MASTER_PORT"
+    WORLD_SIZE = "WORLD_SIZE"
+    RANK = "RANK"
+    LOCAL_RANK = "LOCAL_RANK"
+    LOCAL_WORLD_SIZE = "LOCAL_WORLD_SIZE"
+    GROUP_RANK = "GROUP_RANK"
+    NODE_RANK = "NODE_RANK"
+    GROUP_WORLD_SIZE = "GROUP_WORLD_SIZE"
+    PET_NNODES = "PET_NNODES"
+    PET_NPROC_PER_NODE = "PET_NPROC_PER_NODE"
+    PET_NODE_RANK = "PET_NODE_RANK"
+    PET_MASTER_ADDR = "PET_MASTER_ADDR"
+    PET_MASTER_PORT = "PET_MASTER_PORT"
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+    JOB_COMPLETION_INDEX = "JOB_COMPLETION_INDEX"
+    NAME = "SCALEJOB_NAME"
+    NAMESPACE = "SCALEJOB_NAMESPACE"
+    UID = "SCALEJOB_UID"
+    ATTEMPT = "SCALEJOB_ATTEMPT"
+    INDEX = "SCALEJOB_INDEX"
+    WORKERS = "SCALEJOB_WORKERS"
+    SPEC = "SCALEJOB_SPEC"  # JSON of workload, data, prepare, validation, output, seed, rendezvous
+    OMP_NUM_THREADS = "OMP_NUM_THREADS"
+    MKL_NUM_THREADS = "MKL_NUM_THREADS"
+
+
+class ExitCode(IntEnum):
+    """What a worker process says by ending. Anything else is a failure that may be retried."""
+
+    DONE = 0
+    INVALID = 2  # invalid spec or data: a retry cannot help
+    PREEMPTED = 85  # state saved after SIGTERM
+    OTHER_NODE = 86  # this node is bad
+    DO_NOT_RESTART = 93
+    HUNG = 94  # killed by the supervisor
+
+
+class Phase(StrEnum):
+    PENDING = "Pending"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def is_finished(self) -> bool:
+        return self in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+class Condition(StrEnum):
+    SCHEDULED = "Scheduled"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    FINISHED = "Finished"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Reason(StrEnum):
+    """The closed list of reasons in conditions and in `status.lastFailure.class`; docs/reasons.md has a line for each."""
+
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_DATA = "InvalidData"
+    RENDEZVOUS_TIMEOUT = "RendezvousTimeout"
+    USER_ERROR = "UserError"
+    OOM_KILLED = "OOMKilled"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
+    HUNG = "Hung"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
+    DETERMINISTIC_ERROR = "DeterministicError"
+    NAME_CONFLICT = "NameConflict"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POLICY_DENIED = "PolicyDenied"
+    # Reasons of conditions that tell of no failure.
+    AS_EXPECTED = "AsExpected"
+    WORKERS_STARTING = "WorkersStarting"
+    ALL_WORKERS_RUNNING = "AllWorkersRunning"
+    ALL_WORKERS_SUCCEEDED = "AllWorkersSucceeded"
+    SUSPENDED = "Suspended"
+    RESTARTING = "Restarting"
+    NOT_FINISHED = "NotFinished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWord:
+    """What a rank leaves as its termination message: JSON of at most TERMINATION_LIMIT bytes, written by the trainer, read by the operator.
+
+    Rank 0 of a finished job fills the result; a failed rank fills `error`, `message`, and `reason` if it is in the closed list.
+    """
+
+    rank: int
+    step: int | None = None
+    reason: str | None = None  # InvalidSpec, InvalidData, RendezvousTimeout, ...
+    error: str | None = None  # type of the exception
+    message: str | None = None
+    metrics: dict[str, float] | None = None
+    rows: int | None = None
+    features: int | None = None
+    seconds: float | None = None
+    model_uri: str | None = None
+    model_sha256: str | None = None
+
+    def to_json(self) -> str:
+        """JSON without empty fields; `message` is cut so that the whole fits."""
+        fields = {k: v for k, v in asdict(self).items() if v is not None}
+        text = json.dumps(fields)
+        while len(text.encode()) > TERMINATION_LIMIT and fields.get("message"):
+            excess = len(text.encode()) - TERMINATION_LIMIT
+            fields["message"] = fields["message"][: max(0, len(fields["message"]) - excess - 8)]
+            text = json.dumps(fields)
+        return text
+
+    @classmethod
+    def from_json(cls, text: str) -> "LastWord | None":
+        """None if the text is not a last word: any program may write a termination message."""
+        try:
+            found = json.loads(text)
+            known = {name: found[name] for name in cls.__slots__ if name in found}
+            return cls(**known) if isinstance(known.get("rank"), int) else None
+        except (ValueError, TypeError):
+            return None
