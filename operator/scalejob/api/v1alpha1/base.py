@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,11 @@ class Rule:
     field_path: str | None = None
     check: Callable[[Any], bool] | None = None
 
+    def to_wire(self) -> dict[str, str]:
+        """The entry of `x-kubernetes-validations`."""
+        path = {"fieldPath": self.field_path} if self.field_path else {}
+        return {"rule": self.cel, "message": self.message, **path}
+
 
 class Model(BaseModel):
     """Base of all spec and status models.
@@ -31,6 +38,14 @@ class Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The JSON schema, with the rules in the form in which a CRD holds them."""
+        result = handler(schema)
+        if cls.rules:
+            handler.resolve_ref_schema(result)["x-kubernetes-validations"] = [rule.to_wire() for rule in cls.rules]
+        return result
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON form: camelCase names, absent instead of null."""

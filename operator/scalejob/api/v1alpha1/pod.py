@@ -7,7 +7,7 @@ from pydantic import Field
 from ...contract import Env
 from .base import KubernetesObject, Model, Rule, StringMap, exactly_one
 
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$")] | int | float
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$")] | Annotated[int, Field(ge=0)]
 DnsLabel = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 RESERVED_ENV = tuple(sorted(Env))
 

@@ -41,6 +41,7 @@ class RestartCounts(Model):
     """Attempts that ended before the job did."""
 
     failures: int = Field(default=0, description="Because the program failed; counted against restarts.failures.")
+    total: int = Field(default=0, description="All of them, for the printed column.")
     disruptions: int = Field(default=0, description="Because a Pod or node was taken away; counted against restarts.disruptions.")
 
 
@@ -106,6 +107,7 @@ class Status(Model):
     """What the operator saw and decided."""
 
     observed_generation: int | None = Field(default=None, description="Generation of the spec that this status is about.")
+    workload: str | None = Field(default=None, description="Name of the workload, for the printed column.")
     phase: Phase = Field(default=Phase.PENDING, description="Pending, Starting, Running, Restarting, Suspended, Succeeded or Failed.")
     reason: str | None = Field(default=None, description="Why the job is in this phase, from the closed list in the documentation.")
     message: Text | None = Field(default=None, description="The same for people: which index, node, exit code.")
