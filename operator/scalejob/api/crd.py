@@ -168,20 +168,17 @@ def _union(node: Schema, definitions: dict[str, Schema]) -> Schema:
     sides = {side["type"]: side for side in (_structural(member, definitions) for member in members)}
     assert set(sides) == {"integer", "string"}, f"only integer or string: {node}"
     result = {key: value for key, value in around.items() if key in ("description", "default") and value is not None}
-    return result | {"x-kubernetes-int-or-string": True, "x-kubernetes-validations": [_either(sides["integer"], sides["string"])]}
+    return result | {"x-kubernetes-int-or-string": True} | _either(sides["integer"], sides["string"])
 
 
 def _either(integer: Schema, string: Schema) -> Schema:
-    """The rule of an int-or-string value."""
-    bounds = [f"self >= {integer['minimum']}"] if "minimum" in integer else []
-    bounds += [f"self <= {integer['maximum']}"] if "maximum" in integer else []
-    number = " && ".join(bounds) or "true"
-    if "enum" in string:
-        word, allowed = f"self == '{string['enum'][0]}'", string["enum"][0]
-    else:
-        word, allowed = f"self.matches('{string['pattern']}')".replace("\\", "\\\\"), "a quantity such as 500m, 4Gi or 0.5"
-    limits = f" from {integer['minimum']} to {integer['maximum']}" if "maximum" in integer else ""
-    return {"rule": f"type(self) == int ? ({number}) : {word}", "message": f"must be {allowed}, or a whole number{limits}"}
+    """The checks of an int-or-string value. A pattern looks at strings only, a bound at integers only."""
+    if "pattern" in string:
+        return {key: string[key] for key in ("pattern", "maxLength") if key in string} | {"minimum": integer["minimum"]}
+    word, low, high = string["enum"][0], integer["minimum"], integer["maximum"]
+    rule = f"type(self) == int ? (self >= {low} && self <= {high}) : self == '{word}'"
+    message = f"must be {word}, or a whole number from {low} to {high}"
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message}]}
 
 
 def _without_defaults(node: Any) -> Any:

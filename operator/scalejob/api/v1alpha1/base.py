@@ -53,7 +53,8 @@ class Model(BaseModel):
 
 
 # Maps of free strings, and objects whose schema is Kubernetes' own: the API server checks them when the Pod is created.
-StringMap = dict[str, str]
+# The bounds let the API server estimate what a rule costs at most.
+StringMap = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
 KubernetesObject = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from ...contract import Env
 from .base import KubernetesObject, Model, Rule, StringMap, exactly_one
 
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$")] | Annotated[int, Field(ge=0)]
+Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$")] | Annotated[int, Field(ge=0)]
 DnsLabel = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 RESERVED_ENV = tuple(sorted(Env))
 
@@ -15,8 +15,8 @@ RESERVED_ENV = tuple(sorted(Env))
 class Resources(Model):
     """What a worker asks of its node and may use at most."""
 
-    requests: dict[str, Quantity] | None = Field(default=None, description="Reserved on the node, for example cpu: 2, memory: 4Gi.")
-    limits: dict[str, Quantity] | None = Field(default=None, description="At most this is used. GPUs are asked for by spec.gpus, not here.")
+    requests: Annotated[dict[str, Quantity], Field(max_length=32)] | None = Field(default=None, description="Reserved on the node, for example cpu: 2, memory: 4Gi.")
+    limits: Annotated[dict[str, Quantity], Field(max_length=32)] | None = Field(default=None, description="At most this is used. GPUs are asked for by spec.gpus, not here.")
 
 
 class EnvVar(Model):

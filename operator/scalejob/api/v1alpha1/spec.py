@@ -178,11 +178,9 @@ class ScaleJob(Model):
         Rule(
             cel=f"self.metadata.name.size() <= {MAX_NAME_LENGTH}",
             message=f"metadata.name must have at most {MAX_NAME_LENGTH} characters: the names of Pods are derived from it",
-            field_path=".metadata.name",
         ),
         Rule(
             cel="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             message="metadata.name must be a DNS label that begins with a letter: a-z, 0-9 and -",
-            field_path=".metadata.name",
         ),
     )
