@@ -6,7 +6,8 @@ union with null. `_structural` rewrites what pydantic writes; anything it does n
 
 from typing import Any
 
-from ..contract import API_VERSION, GROUP, KIND, MANAGED_BY, PLURAL, VERSION
+from scalejob.contract import API_VERSION, GROUP, KIND, MANAGED_BY, PLURAL, VERSION
+
 from .v1alpha1 import ScaleJob
 
 Schema = dict[str, Any]
@@ -74,7 +75,10 @@ def build_crd() -> Schema:
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": f"{PLURAL}.{GROUP}",
-            "labels": {"app.kubernetes.io/name": "scalejob", "app.kubernetes.io/managed-by": MANAGED_BY.replace("/", "-")},
+            "labels": {
+                "app.kubernetes.io/name": "scalejob",
+                "app.kubernetes.io/managed-by": MANAGED_BY.replace("/", "-"),
+            },
         },
         "spec": {
             "group": GROUP,
@@ -184,5 +188,9 @@ def _either(integer: Schema, string: Schema) -> Schema:
 def _without_defaults(node: Any) -> Any:
     """Status holds what was seen; a default would be seen by nobody."""
     if isinstance(node, dict):
-        return {key: _without_defaults(value) for key, value in node.items() if key != "default" or not isinstance(node.get("type"), str)}
+        return {
+            key: _without_defaults(value)
+            for key, value in node.items()
+            if key != "default" or not isinstance(node.get("type"), str)
+        }
     return [_without_defaults(item) for item in node] if isinstance(node, list) else node

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..contract import API_VERSION, KIND
+from scalejob.contract import API_VERSION, KIND
+
 from .crd import open_api_schema
 
 HEADER = f"""# Reference: `{KIND}`
@@ -38,12 +39,26 @@ def _section(path: str, node: dict[str, Any]) -> str:
     required = set(node.get("required", ()))
     rows = [_row(name, child, name in required) for name, child in node["properties"].items()]
     rules = [f"* {_escape(rule['message'])}" for rule in node.get("x-kubernetes-validations", ())]
-    lines = [f"## `{path}`", "", _escape(node.get("description", "")), "", "| field | type | default | meaning |", "|---|---|---|---|", *rows]
+    lines = [
+        f"## `{path}`",
+        "",
+        _escape(node.get("description", "")),
+        "",
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+        *rows,
+    ]
     return "\n".join([*lines, "", *(["Rules:", "", *rules, ""] if rules else [])])
 
 
 def _row(name: str, node: dict[str, Any], is_required: bool) -> str:
-    default = "*required*" if is_required else f"`{_literal(node['default'])}`" if node.get("default") not in (None, {}) else ""
+    default = (
+        "*required*"
+        if is_required
+        else f"`{_literal(node['default'])}`"
+        if node.get("default") not in (None, {})
+        else ""
+    )
     return f"| `{name}` | {_type(node)} | {default} | {_escape(node.get('description', ''))} |"
 
 

@@ -18,7 +18,18 @@ from .data import (
 )
 from .pod import EnvVar, PodOptions, Resources, Toleration, Volume, VolumeMount
 from .spec import Deadlines, Gpus, KeepPods, Rendezvous, Restarts, ScaleJob, Spec
-from .status import ConditionStatus, Cost, LastFailure, Metric, ModelResult, Progress, RestartCounts, Result, Status, Workers
+from .status import (
+    ConditionStatus,
+    Cost,
+    LastFailure,
+    Metric,
+    ModelResult,
+    Progress,
+    RestartCounts,
+    Result,
+    Status,
+    Workers,
+)
 from .workload import ClassWeight, Command, KMeans, KMeansInit, Linear, LinearTask, Svm, SvmLoss, Workload
 
 __all__ = [

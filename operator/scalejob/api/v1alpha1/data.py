@@ -27,10 +27,16 @@ class ClassificationData(Model):
 
     rows: Rows = Field(description="Number of rows.")
     features: Features = Field(description="Number of features.")
-    informative: int | None = Field(default=None, ge=1, description="Features that carry the class; default: all that are not redundant.")
-    redundant: int = Field(default=0, ge=0, description="Features that are linear combinations of the informative ones.")
+    informative: int | None = Field(
+        default=None, ge=1, description="Features that carry the class; default: all that are not redundant."
+    )
+    redundant: int = Field(
+        default=0, ge=0, description="Features that are linear combinations of the informative ones."
+    )
     classes: int = Field(default=2, ge=1, le=10_000, description="Number of classes.")
-    class_sep: float = Field(default=1.0, ge=0, description="Distance between classes in standard deviations of the noise.")
+    class_sep: float = Field(
+        default=1.0, ge=0, description="Distance between classes in standard deviations of the noise."
+    )
     flip: float = Field(default=0.01, ge=0, le=1, description="Share of rows whose class is drawn at random.")
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -48,7 +54,9 @@ class RegressionData(Model):
 
     rows: Rows = Field(description="Number of rows.")
     features: Features = Field(description="Number of features.")
-    informative: int | None = Field(default=None, ge=0, description="Features with a coefficient other than zero; default: all.")
+    informative: int | None = Field(
+        default=None, ge=0, description="Features with a coefficient other than zero; default: all."
+    )
     noise: float = Field(default=1.0, ge=0, description="Standard deviation of the noise.")
     bias: float = Field(default=0.0, description="The intercept.")
 
@@ -69,7 +77,9 @@ class Synthetic(Model):
     classification: ClassificationData | None = Field(default=None, description="Noisy linearly separable classes.")
     regression: RegressionData | None = Field(default=None, description="A noisy linear function.")
 
-    rules: ClassVar[tuple[Rule, ...]] = (exactly_one("kind of synthetic data", "blobs", "classification", "regression"),)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        exactly_one("kind of synthetic data", "blobs", "classification", "regression"),
+    )
 
 
 class FileFormat(StrEnum):
@@ -81,13 +91,24 @@ class FileFormat(StrEnum):
 class Files(Model):
     """A table in one or more files on a mounted volume."""
 
-    uri: Uri = Field(description="A path or file:// URL; *, ? and [..] match file names, ** folders; a folder means all files of the format in it.")
-    format: FileFormat | None = Field(default=None, description="parquet, csv or npy (.npy and .npz); default: by the ending of the name.")
-    label: Column | None = Field(default=None, description="The column to learn. Needed by linear and svm; kept out of the features.")
-    features: list[Column] | None = Field(
-        default=None, min_length=1, max_length=10_000, description="The columns to learn from, in this order; default: all but label and weight."
+    uri: Uri = Field(
+        description="A path or file:// URL; *, ? and [..] match file names, ** folders; a folder means all files of the format in it."
     )
-    weight: Column | None = Field(default=None, description="A column of sample weights, none of them negative; kept out of the features.")
+    format: FileFormat | None = Field(
+        default=None, description="parquet, csv or npy (.npy and .npz); default: by the ending of the name."
+    )
+    label: Column | None = Field(
+        default=None, description="The column to learn. Needed by linear and svm; kept out of the features."
+    )
+    features: list[Column] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=10_000,
+        description="The columns to learn from, in this order; default: all but label and weight.",
+    )
+    weight: Column | None = Field(
+        default=None, description="A column of sample weights, none of them negative; kept out of the features."
+    )
 
 
 class Data(Model):
@@ -124,7 +145,10 @@ class Prepare(Model):
         default=Missing.ERROR,
         description="What to do with NaN and null in features: error, drop the row, or put in the column's mean or median. Infinite values are always an error.",
     )
-    scale: Scale = Field(default=Scale.NONE, description="standard: subtract the mean and divide by the standard deviation of each feature.")
+    scale: Scale = Field(
+        default=Scale.NONE,
+        description="standard: subtract the mean and divide by the standard deviation of each feature.",
+    )
     pca: Pca | None = Field(default=None, description="Project on principal components, after scaling.")
 
 
@@ -132,11 +156,16 @@ class Validation(Model):
     """Rows held back from the fit, on which the metrics are computed."""
 
     fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="Share of the rows, drawn by a hash of the row's number: the same rows for any number of workers."
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Share of the rows, drawn by a hash of the row's number: the same rows for any number of workers.",
     )
 
 
 class Output(Model):
     """Where the model goes."""
 
-    uri: Uri = Field(description="A folder on a mounted volume; model.safetensors, model.json and _SUCCESS are written there.")
+    uri: Uri = Field(
+        description="A folder on a mounted volume; model.safetensors, model.json and _SUCCESS are written there."
+    )

@@ -4,10 +4,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...contract import Env
+from scalejob.contract import Env
+
 from .base import KubernetesObject, Model, Rule, StringMap, exactly_one
 
-Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$")] | Annotated[int, Field(ge=0)]
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+Quantity = Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN)] | Annotated[int, Field(ge=0)]
 DnsLabel = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 RESERVED_ENV = tuple(sorted(Env))
 
@@ -15,18 +17,27 @@ RESERVED_ENV = tuple(sorted(Env))
 class Resources(Model):
     """What a worker asks of its node and may use at most."""
 
-    requests: Annotated[dict[str, Quantity], Field(max_length=32)] | None = Field(default=None, description="Reserved on the node, for example cpu: 2, memory: 4Gi.")
-    limits: Annotated[dict[str, Quantity], Field(max_length=32)] | None = Field(default=None, description="At most this is used. GPUs are asked for by spec.gpus, not here.")
+    requests: Annotated[dict[str, Quantity], Field(max_length=32)] | None = Field(
+        default=None, description="Reserved on the node, for example cpu: 2, memory: 4Gi."
+    )
+    limits: Annotated[dict[str, Quantity], Field(max_length=32)] | None = Field(
+        default=None, description="At most this is used. GPUs are asked for by spec.gpus, not here."
+    )
 
 
 class EnvVar(Model):
     """One environment variable."""
 
     name: str = Field(
-        min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", description="Name; those of the rendezvous contract are reserved."
+        min_length=1,
+        max_length=256,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$",
+        description="Name; those of the rendezvous contract are reserved.",
     )
     value: str | None = Field(default=None, max_length=32_768, description="Value.")
-    value_from: KubernetesObject | None = Field(default=None, description="Source of the value, as in a Pod (fieldRef, configMapKeyRef, secretKeyRef).")
+    value_from: KubernetesObject | None = Field(
+        default=None, description="Source of the value, as in a Pod (fieldRef, configMapKeyRef, secretKeyRef)."
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -42,7 +53,9 @@ class Volume(Model):
     """One volume: a name and exactly one source, as in a Pod. Host paths are not allowed."""
 
     name: DnsLabel = Field(description="Name, used by volumeMounts; names that begin with scalejob- are reserved.")
-    persistent_volume_claim: KubernetesObject | None = Field(default=None, description="claimName and readOnly of a PersistentVolumeClaim.")
+    persistent_volume_claim: KubernetesObject | None = Field(
+        default=None, description="claimName and readOnly of a PersistentVolumeClaim."
+    )
     empty_dir: KubernetesObject | None = Field(default=None, description="Scratch space that goes with the Pod.")
     config_map: KubernetesObject | None = Field(default=None, description="Files from a ConfigMap.")
     secret: KubernetesObject | None = Field(default=None, description="Files from a Secret.")
@@ -50,7 +63,9 @@ class Volume(Model):
     projected: KubernetesObject | None = Field(default=None, description="Several sources in one folder.")
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        exactly_one("source of the volume", "persistent_volume_claim", "empty_dir", "config_map", "secret", "csi", "projected"),
+        exactly_one(
+            "source of the volume", "persistent_volume_claim", "empty_dir", "config_map", "secret", "csi", "projected"
+        ),
         Rule(
             cel="!self.name.startsWith('scalejob-')",
             message="names that begin with scalejob- are reserved",
@@ -64,7 +79,9 @@ class VolumeMount(Model):
     """Where a volume appears in the worker."""
 
     name: DnsLabel = Field(description="Name of the volume.")
-    mount_path: str = Field(min_length=1, max_length=1024, pattern=r"^/[^:]*$", description="Absolute path in the worker.")
+    mount_path: str = Field(
+        min_length=1, max_length=1024, pattern=r"^/[^:]*$", description="Absolute path in the worker."
+    )
     sub_path: str | None = Field(default=None, max_length=1024, description="Folder inside the volume.")
     read_only: bool = Field(default=False, description="Whether writes are refused.")
 
@@ -73,34 +90,61 @@ class Toleration(Model):
     """A taint that the workers tolerate, as in a Pod."""
 
     key: str | None = Field(default=None, max_length=317, description="Key of the taint.")
-    operator: Literal["Exists", "Equal", "Lt", "Gt"] | None = Field(default=None, description="How the value is compared; default Equal.")
+    operator: Literal["Exists", "Equal", "Lt", "Gt"] | None = Field(
+        default=None, description="How the value is compared; default Equal."
+    )
     value: str | None = Field(default=None, max_length=63, description="Value of the taint.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(default=None, description="Effect of the taint; default: any.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect of the taint; default: any."
+    )
     toleration_seconds: int | None = Field(default=None, description="How long a NoExecute taint is tolerated.")
 
 
 class PodOptions(Model):
     """Options of the worker Pods."""
 
-    image: str | None = Field(default=None, min_length=1, max_length=1024, description="Image of the workers; default: the operator's trainer image.")
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(default=None, description="When the image is pulled; default: Kubernetes'.")
-    image_pull_secrets: list[StringMap] | None = Field(default=None, max_length=16, description="Names of Secrets for the registry, each as {name: ...}.")
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        description="Image of the workers; default: the operator's trainer image.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="When the image is pulled; default: Kubernetes'."
+    )
+    image_pull_secrets: list[StringMap] | None = Field(
+        default=None, max_length=16, description="Names of Secrets for the registry, each as {name: ...}."
+    )
     resources: Resources | None = Field(default=None, description="CPU and memory of one worker.")
     env: list[EnvVar] | None = Field(default=None, max_length=256, description="More environment variables.")
-    env_from: list[KubernetesObject] | None = Field(default=None, max_length=64, description="Environment from ConfigMaps and Secrets, as in a Pod.")
+    env_from: list[KubernetesObject] | None = Field(
+        default=None, max_length=64, description="Environment from ConfigMaps and Secrets, as in a Pod."
+    )
     volumes: list[Volume] | None = Field(default=None, max_length=64, description="Volumes.")
-    volume_mounts: list[VolumeMount] | None = Field(default=None, max_length=64, description="Where the volumes appear.")
-    shared_memory: Quantity | None = Field(default=None, description="Size limit of /dev/shm; default: the worker's memory limit bounds it.")
+    volume_mounts: list[VolumeMount] | None = Field(
+        default=None, max_length=64, description="Where the volumes appear."
+    )
+    shared_memory: Quantity | None = Field(
+        default=None, description="Size limit of /dev/shm; default: the worker's memory limit bounds it."
+    )
     node_selector: StringMap | None = Field(default=None, description="Labels that a node must have.")
     tolerations: list[Toleration] | None = Field(default=None, max_length=64, description="Taints that are tolerated.")
     affinity: KubernetesObject | None = Field(default=None, description="Affinity, as in a Pod.")
-    topology_spread_constraints: list[KubernetesObject] | None = Field(default=None, max_length=16, description="How workers spread, as in a Pod.")
+    topology_spread_constraints: list[KubernetesObject] | None = Field(
+        default=None, max_length=16, description="How workers spread, as in a Pod."
+    )
     priority_class_name: str | None = Field(default=None, max_length=253, description="Priority class of the workers.")
     scheduler_name: str | None = Field(default=None, max_length=253, description="Scheduler that places the workers.")
-    runtime_class_name: str | None = Field(default=None, max_length=253, description="Container runtime of the workers.")
-    service_account_name: str | None = Field(default=None, max_length=253, description="Service account of the workers; its token is not mounted.")
+    runtime_class_name: str | None = Field(
+        default=None, max_length=253, description="Container runtime of the workers."
+    )
+    service_account_name: str | None = Field(
+        default=None, max_length=253, description="Service account of the workers; its token is not mounted."
+    )
     labels: StringMap | None = Field(default=None, description="More labels; keys under scalejob.io/ are reserved.")
-    annotations: StringMap | None = Field(default=None, description="More annotations; keys under scalejob.io/ are reserved.")
+    annotations: StringMap | None = Field(
+        default=None, description="More annotations; keys under scalejob.io/ are reserved."
+    )
     termination_grace_period_seconds: int | None = Field(
         default=None, ge=0, le=86_400, description="Seconds between SIGTERM and SIGKILL; default: Kubernetes' 30."
     )

@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ...contract import DEFAULT_GPU_RESOURCE, DEFAULT_PORT, MANAGED_BY, MAX_NAME_LENGTH, MAX_WORKERS, ExitCode
+from scalejob.contract import DEFAULT_GPU_RESOURCE, DEFAULT_PORT, MANAGED_BY, MAX_NAME_LENGTH, MAX_WORKERS, ExitCode
+
 from .base import Model, Rule
 from .data import Data, Output, Prepare, Validation
 from .pod import PodOptions
@@ -18,16 +19,23 @@ class Gpus(Model):
 
     per_worker: int = Field(default=1, ge=1, le=64, description="GPUs of one worker.")
     resource: str = Field(
-        default=DEFAULT_GPU_RESOURCE, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", description="Name of the extended resource."
+        default=DEFAULT_GPU_RESOURCE,
+        max_length=253,
+        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        description="Name of the extended resource.",
     )
 
 
 class Rendezvous(Model):
     """How the ranks find each other."""
 
-    backend: Literal["auto", "gloo", "nccl"] = Field(default="auto", description="auto: nccl if every rank has a GPU of its own, else gloo.")
+    backend: Literal["auto", "gloo", "nccl"] = Field(
+        default="auto", description="auto: nccl if every rank has a GPU of its own, else gloo."
+    )
     port: int = Field(default=DEFAULT_PORT, ge=1024, le=65_535, description="Port of rank 0.")
-    timeout_seconds: int = Field(default=600, ge=1, le=86_400, description="How long ranks wait for each other at the start.")
+    timeout_seconds: int = Field(
+        default=600, ge=1, le=86_400, description="How long ranks wait for each other at the start."
+    )
 
 
 class Restarts(Model):
@@ -35,9 +43,12 @@ class Restarts(Model):
 
     failures: int = Field(default=3, ge=0, le=1000, description="New attempts after failures of the program.")
     disruptions: Literal["unlimited"] | Annotated[int, Field(ge=0, le=100_000)] = Field(
-        default="unlimited", description="New attempts after evictions, deleted Pods and lost nodes: a number or unlimited."
+        default="unlimited",
+        description="New attempts after evictions, deleted Pods and lost nodes: a number or unlimited.",
     )
-    backoff_seconds: int = Field(default=1, ge=0, le=3600, description="Wait before the first new attempt after a failure; doubles each time.")
+    backoff_seconds: int = Field(
+        default=1, ge=0, le=3600, description="Wait before the first new attempt after a failure; doubles each time."
+    )
     backoff_max_seconds: int = Field(default=60, ge=0, le=86_400, description="The longest wait.")
     non_retryable_exit_codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(
         default=[int(ExitCode.INVALID)], max_length=255, description="Exit codes that end the job at once."
@@ -47,9 +58,15 @@ class Restarts(Model):
 class Deadlines(Model):
     """Times after which the job fails."""
 
-    active_seconds: int | None = Field(default=None, ge=1, description="Seconds of running, suspended time not counted; default: none.")
-    scheduling_seconds: int | None = Field(default=None, ge=1, description="Seconds in which all workers must be scheduled; default: none.")
-    image_pull_seconds: int = Field(default=300, ge=1, description="Seconds in which a failing image pull or container configuration must recover.")
+    active_seconds: int | None = Field(
+        default=None, ge=1, description="Seconds of running, suspended time not counted; default: none."
+    )
+    scheduling_seconds: int | None = Field(
+        default=None, ge=1, description="Seconds in which all workers must be scheduled; default: none."
+    )
+    image_pull_seconds: int = Field(
+        default=300, ge=1, description="Seconds in which a failing image pull or container configuration must recover."
+    )
 
 
 class KeepPods(StrEnum):
@@ -58,7 +75,17 @@ class KeepPods(StrEnum):
     ALL = "All"
 
 
-IMMUTABLE_WHILE_RUNNING = ("data", "prepare", "validation", "output", "seed", "processesPerWorker", "gpus", "rendezvous", "pod")
+IMMUTABLE_WHILE_RUNNING = (
+    "data",
+    "prepare",
+    "validation",
+    "output",
+    "seed",
+    "processesPerWorker",
+    "gpus",
+    "rendezvous",
+    "pod",
+)
 
 
 def _unchanged(field: str) -> Rule:
@@ -75,10 +102,16 @@ class Spec(Model):
     """What to learn, from which data, on how many workers."""
 
     workload: Workload = Field(description="What the job runs. Exactly one member; cannot be changed.")
-    data: Data | None = Field(default=None, description="Where the rows come from. Needed by every workload but command.")
+    data: Data | None = Field(
+        default=None, description="Where the rows come from. Needed by every workload but command."
+    )
     prepare: Prepare | None = Field(default=None, description="What is done to the features before the fit.")
-    validation: Validation | None = Field(default=None, description="Rows held back for metrics; default: metrics are computed on the training rows.")
-    output: Output | None = Field(default=None, description="Where the model goes. Needed by every workload but command.")
+    validation: Validation | None = Field(
+        default=None, description="Rows held back for metrics; default: metrics are computed on the training rows."
+    )
+    output: Output | None = Field(
+        default=None, description="Where the model goes. Needed by every workload but command."
+    )
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of every random choice.")
     workers: int = Field(default=1, ge=1, le=MAX_WORKERS, description="Number of worker Pods.")
     processes_per_worker: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
@@ -87,12 +120,23 @@ class Spec(Model):
     gpus: Gpus | None = Field(default=None, description="GPUs; default: none.")
     rendezvous: Rendezvous = Field(default=Rendezvous(), description="How the ranks find each other.")
     pod: PodOptions = Field(default=PodOptions(), description="Options of the worker Pods.")
-    suspend: bool = Field(default=False, description="true: delete the workers and wait; false: go on with a new attempt.")
+    suspend: bool = Field(
+        default=False, description="true: delete the workers and wait; false: go on with a new attempt."
+    )
     restarts: Restarts = Field(default=Restarts(), description="How often the job is started again.")
     deadlines: Deadlines = Field(default=Deadlines(), description="Times after which the job fails.")
-    ttl_seconds_after_finished: int | None = Field(default=None, ge=0, description="Seconds after the end at which the job is deleted; default: never.")
-    keep_pods: KeepPods = Field(default=KeepPods.FAILED, description="Which Pods stay after the end: None, Failed or All.")
-    managed_by: str = Field(default=MANAGED_BY, min_length=1, max_length=63, description="The controller of this job; ours leaves all others alone.")
+    ttl_seconds_after_finished: int | None = Field(
+        default=None, ge=0, description="Seconds after the end at which the job is deleted; default: never."
+    )
+    keep_pods: KeepPods = Field(
+        default=KeepPods.FAILED, description="Which Pods stay after the end: None, Failed or All."
+    )
+    managed_by: str = Field(
+        default=MANAGED_BY,
+        min_length=1,
+        max_length=63,
+        description="The controller of this job; ours leaves all others alone.",
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -112,7 +156,9 @@ class Spec(Model):
             " || has(self.data.files.label)",
             message="linear and svm learn from a label: name its column in data.files.label",
             field_path=".data.files.label",
-            check=lambda self: not (self.workload.is_supervised and self.data and self.data.files) or self.data.files.label is not None,
+            check=lambda self: (
+                not (self.workload.is_supervised and self.data and self.data.files) or self.data.files.label is not None
+            ),
         ),
         Rule(
             cel="self.restarts.backoffSeconds <= self.restarts.backoffMaxSeconds",
@@ -126,9 +172,15 @@ class Spec(Model):
             field_path=".rendezvous.backend",
             check=lambda self: self.rendezvous.backend != "nccl" or self.gpus is not None,
         ),
-        Rule(cel="self.workload == oldSelf.workload", message="workload cannot be changed: create a new job", field_path=".workload"),
         Rule(
-            cel="self.managedBy == oldSelf.managedBy", message="managedBy cannot be changed: create a new job", field_path=".managedBy"
+            cel="self.workload == oldSelf.workload",
+            message="workload cannot be changed: create a new job",
+            field_path=".workload",
+        ),
+        Rule(
+            cel="self.managedBy == oldSelf.managedBy",
+            message="managedBy cannot be changed: create a new job",
+            field_path=".managedBy",
         ),
         *(_unchanged(field) for field in IMMUTABLE_WHILE_RUNNING),
     )
@@ -154,11 +206,17 @@ class Spec(Model):
         )
 
 
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
 class Metadata(Model):
     """The part of the metadata that a user writes."""
 
     name: str = Field(
-        min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", description="Name of the job: a DNS label of at most 40 characters."
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        pattern=NAME_PATTERN,
+        description="Name of the job: a DNS label of at most 40 characters.",
     )
     namespace: str | None = Field(default=None, max_length=63, description="Namespace of the job.")
     labels: dict[str, str] | None = Field(default=None, description="Labels of the job.")
@@ -180,7 +238,7 @@ class ScaleJob(Model):
             message=f"metadata.name must have at most {MAX_NAME_LENGTH} characters: the names of Pods are derived from it",
         ),
         Rule(
-            cel="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            cel=f"self.metadata.name.matches('{NAME_PATTERN}')",
             message="metadata.name must be a DNS label that begins with a letter: a-z, 0-9 and -",
         ),
     )

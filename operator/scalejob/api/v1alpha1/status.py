@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ...contract import Condition, Phase
+from scalejob.contract import Condition, Phase
+
 from .base import Model
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -42,7 +43,9 @@ class RestartCounts(Model):
 
     failures: int = Field(default=0, description="Because the program failed; counted against restarts.failures.")
     total: int = Field(default=0, description="All of them, for the printed column.")
-    disruptions: int = Field(default=0, description="Because a Pod or node was taken away; counted against restarts.disruptions.")
+    disruptions: int = Field(
+        default=0, description="Because a Pod or node was taken away; counted against restarts.disruptions."
+    )
 
 
 class LastFailure(Model):
@@ -106,20 +109,34 @@ class Cost(Model):
 class Status(Model):
     """What the operator saw and decided."""
 
-    observed_generation: int | None = Field(default=None, description="Generation of the spec that this status is about.")
+    observed_generation: int | None = Field(
+        default=None, description="Generation of the spec that this status is about."
+    )
     workload: str | None = Field(default=None, description="Name of the workload, for the printed column.")
-    phase: Phase = Field(default=Phase.PENDING, description="Pending, Starting, Running, Restarting, Suspended, Succeeded or Failed.")
-    reason: str | None = Field(default=None, description="Why the job is in this phase, from the closed list in the documentation.")
+    phase: Phase = Field(
+        default=Phase.PENDING, description="Pending, Starting, Running, Restarting, Suspended, Succeeded or Failed."
+    )
+    reason: str | None = Field(
+        default=None, description="Why the job is in this phase, from the closed list in the documentation."
+    )
     message: Text | None = Field(default=None, description="The same for people: which index, node, exit code.")
     attempt: int = Field(default=0, description="The present attempt.")
-    start_time: str | None = Field(default=None, description="When the present run began (RFC 3339); none while suspended.")
-    attempt_time: str | None = Field(default=None, description="When the present attempt may begin (RFC 3339); in the future during back-off.")
-    running_time: str | None = Field(default=None, description="When all workers of the present attempt were first seen running (RFC 3339).")
+    start_time: str | None = Field(
+        default=None, description="When the present run began (RFC 3339); none while suspended."
+    )
+    attempt_time: str | None = Field(
+        default=None, description="When the present attempt may begin (RFC 3339); in the future during back-off."
+    )
+    running_time: str | None = Field(
+        default=None, description="When all workers of the present attempt were first seen running (RFC 3339)."
+    )
     completion_time: str | None = Field(default=None, description="When the job ended (RFC 3339).")
     active_seconds: int = Field(default=0, description="Seconds of running before the last suspension.")
     duration: str | None = Field(default=None, description="From start to end, for the printed column.")
     workers: Workers = Field(default=Workers(), description="Worker Pods of the present attempt.")
-    succeeded_indices: str = Field(default="", description="Workers of the present attempt that were seen to succeed, as ranges: 0-3,5.")
+    succeeded_indices: str = Field(
+        default="", description="Workers of the present attempt that were seen to succeed, as ranges: 0-3,5."
+    )
     restarts: RestartCounts = Field(default=RestartCounts(), description="Attempts that ended before the job did.")
     last_failure: LastFailure | None = Field(default=None, description="Why the last attempt ended.")
     progress: Progress | None = Field(default=None, description="How far the fit is.")

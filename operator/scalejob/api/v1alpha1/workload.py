@@ -21,7 +21,9 @@ class LinearTask(StrEnum):
 class Linear(Model):
     """Linear or ridge regression, logistic or multinomial regression."""
 
-    task: LinearTask = Field(description="regression (least squares) or classification (logistic; multinomial above two classes).")
+    task: LinearTask = Field(
+        description="regression (least squares) or classification (logistic; multinomial above two classes)."
+    )
     l2: float | None = Field(
         default=None,
         ge=0,
@@ -30,11 +32,15 @@ class Linear(Model):
     )
     fit_intercept: bool = Field(default=True, description="Whether to learn an intercept.")
     class_weight: ClassWeight = Field(
-        default=ClassWeight.NONE, description="balanced: weigh each class by rows / (classes * rows of the class). Classification only."
+        default=ClassWeight.NONE,
+        description="balanced: weigh each class by rows / (classes * rows of the class). Classification only.",
     )
     max_iterations: int = Field(default=100, ge=1, le=100_000, description="Newton steps at most. Classification only.")
     tolerance: float = Field(
-        default=1e-6, gt=0, le=1, description="Stop when the largest component of the mean gradient is at most this. Classification only."
+        default=1e-6,
+        gt=0,
+        le=1,
+        description="Stop when the largest component of the mean gradient is at most this. Classification only.",
     )
 
 
@@ -65,7 +71,12 @@ class KMeans(Model):
         le=1,
         description="Stop when the squared shift of the centres is at most this times the mean variance of the features; 0: only when no label changes.",
     )
-    restarts: int = Field(default=1, ge=1, le=1000, description="Independent runs from different first centres; the one with the lowest inertia wins.")
+    restarts: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Independent runs from different first centres; the one with the lowest inertia wins.",
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -95,12 +106,19 @@ class Svm(Model):
         default=SvmLoss.SQUARED_HINGE,
         description="squaredHinge: the objective of scikit-learn's LinearSVC (intercept regularised). hinge: that of SVC(kernel='linear') (intercept free).",
     )
-    c: float = Field(default=1.0, gt=0, alias="C", description="Weight of the losses against the squared norm of the coefficients.")
+    c: float = Field(
+        default=1.0, gt=0, alias="C", description="Weight of the losses against the squared norm of the coefficients."
+    )
     fit_intercept: bool = Field(default=True, description="Whether to learn an intercept.")
-    class_weight: ClassWeight = Field(default=ClassWeight.NONE, description="balanced: weigh each class by rows / (classes * rows of the class).")
+    class_weight: ClassWeight = Field(
+        default=ClassWeight.NONE, description="balanced: weigh each class by rows / (classes * rows of the class)."
+    )
     max_iterations: int = Field(default=100, ge=1, le=100_000, description="Newton steps at most, per class.")
     tolerance: float = Field(
-        default=1e-6, gt=0, le=1, description="squaredHinge: stop at this ratio of the gradient's norm to its first value. hinge: relative duality gap."
+        default=1e-6,
+        gt=0,
+        le=1,
+        description="squaredHinge: stop at this ratio of the gradient's norm to its first value. hinge: relative duality gap.",
     )
 
 
@@ -111,7 +129,8 @@ class Command(Model):
         min_length=1, max_length=256, description="The program and its arguments; no shell is involved."
     )
     restartable: bool = Field(
-        default=True, description="Whether the program may be started again after a failure. false: the first failure of any kind ends the job."
+        default=True,
+        description="Whether the program may be started again after a failure. false: the first failure of any kind ends the job.",
     )
 
 
