@@ -143,7 +143,7 @@ class Prepare(Model):
 
     missing: Missing = Field(
         default=Missing.ERROR,
-        description="What to do with NaN and null in features: error, drop the row, or put in the column's mean or median. Infinite values are always an error.",
+        description="What to do with NaN and null in features: error, drop the row, or put in the column's mean or median. Infinite values are errors.",
     )
     scale: Scale = Field(
         default=Scale.NONE,

@@ -1,0 +1,112 @@
+"""One table of specs that the CLI and the API server must judge alike."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+VALID: dict[str, Any] = {
+    "apiVersion": "scalejob.io/v1alpha1",
+    "kind": "ScaleJob",
+    "metadata": {"name": "job"},
+    "spec": {
+        "workload": {"kmeans": {"clusters": 3}},
+        "data": {"synthetic": {"blobs": {"rows": 100, "features": 4}}},
+        "output": {"uri": "/models/job"},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """VALID with the value at `path` replaced (None: removed), and what the refusal must name."""
+
+    name: str
+    path: str
+    value: Any
+    want: str
+
+    def document(self) -> dict[str, Any]:
+        document = copy.deepcopy(VALID)
+        target: Any = document
+        *parents, last = self.path.split(".")
+        for part in parents:
+            target = target.setdefault(part, {})
+        if self.value is None:
+            del target[last]
+        else:
+            target[last] = self.value
+        return document
+
+
+def _spec(name: str, path: str, value: Any, want: str) -> Case:
+    return Case(name=name, path=f"spec.{path}", value=value, want=want)
+
+
+COMMAND = {"argv": ["python", "train.py"]}
+FILES = {"uri": "/data/x.parquet"}
+
+REFUSED = (
+    _spec("no workers", "workers", 0, "spec.workers"),
+    _spec("too many workers", "workers", 10_001, "spec.workers"),
+    _spec("workers as text", "workers", "4", "spec.workers"),
+    _spec("unknown field", "worker", 4, "worker"),
+    _spec("unknown nested field", "workload.kmeans.clusers", 4, "clusers"),
+    _spec("no workload", "workload", {}, "set exactly one workload"),
+    _spec("two workloads", "workload.svm", {}, "set exactly one workload"),
+    _spec("no data", "data", None, "data is needed"),
+    _spec("no output", "output", None, "output is needed"),
+    _spec("two sources", "data.files", FILES, "set exactly one source of data"),
+    _spec("no clusters", "workload.kmeans", {}, "clusters"),
+    _spec("a task that does not exist", "workload", {"linear": {"task": "forest"}}, "task"),
+    _spec("centres without a file", "workload.kmeans.init", "centers", "centersUri is needed"),
+    _spec("C must be positive", "workload", {"svm": {"C": 0}}, "C"),
+    _spec("empty argv", "workload", {"command": {"argv": []}}, "argv"),
+    _spec("fraction of one", "validation", {"fraction": 1}, "fraction"),
+    Case(
+        name="label missing",
+        path="spec",
+        value={"workload": {"svm": {}}, "data": {"files": FILES}, "output": {"uri": "/m"}},
+        want="label",
+    ),
+    _spec(
+        "too many informative features",
+        "data",
+        {"synthetic": {"regression": {"rows": 9, "features": 2, "informative": 3}}},
+        "informative must not exceed",
+    ),
+    _spec("nccl without GPUs", "rendezvous", {"backend": "nccl"}, "nccl needs a GPU"),
+    _spec("back-off above its maximum", "restarts", {"backoffSeconds": 90}, "must not exceed"),
+    _spec("disruptions as another word", "restarts", {"disruptions": "never"}, "unlimited"),
+    _spec("processes as another word", "processesPerWorker", "many", "auto"),
+    _spec("reserved variable", "pod", {"env": [{"name": "RANK", "value": "1"}]}, "reserved"),
+    _spec("volume without source", "pod", {"volumes": [{"name": "v"}]}, "exactly one source of the volume"),
+    _spec("host path", "pod", {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "hostPath"),
+    _spec("reserved label", "pod", {"labels": {"scalejob.io/job": "x"}}, "reserved"),
+    _spec("quantity that is none", "pod", {"resources": {"limits": {"memory": "4Gx"}}}, "memory"),
+    _spec("GPU resource without domain", "gpus", {"resource": "gpu"}, "resource"),
+    Case(name="name too long", path="metadata.name", value="a" * 41, want="at most 40"),
+    Case(name="name begins with a digit", path="metadata.name", value="1job", want="begins with a letter"),
+)
+
+ACCEPTED = (
+    _spec("float without a point", "workload.kmeans.tolerance", 0, ""),
+    _spec("command without data", "workload", {"command": COMMAND}, ""),
+    _spec("gpus by default", "gpus", {}, ""),
+    _spec("processes as a number", "processesPerWorker", 4, ""),
+    _spec("processes by word", "processesPerWorker", "auto", ""),
+    _spec("number of disruptions", "restarts", {"disruptions": 5}, ""),
+    _spec(
+        "quantities", "pod", {"resources": {"limits": {"cpu": 2, "memory": "1.5Gi"}, "requests": {"cpu": "500m"}}}, ""
+    ),
+    _spec(
+        "volumes",
+        "pod",
+        {
+            "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}],
+            "volumeMounts": [{"name": "v", "mountPath": "/models"}],
+        },
+        "",
+    ),
+    _spec("affinity of any form", "pod", {"affinity": {"nodeAffinity": {}}}, ""),
+    Case(name="longest name", path="metadata.name", value="a" * 40, want=""),
+)

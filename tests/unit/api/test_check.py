@@ -1,0 +1,70 @@
+"""What the CLI says about files."""
+
+import pytest
+import yaml
+
+from scalejob.api.check import InvalidFile, parse
+from tests.unit.api.cases import ACCEPTED, REFUSED, VALID, Case
+
+
+def problems(text: str, overrides: tuple[str, ...] = ()) -> list[str]:
+    with pytest.raises(InvalidFile) as caught:
+        parse(text, overrides)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_what_is_wrong_is_refused_by_name(case: Case) -> None:
+    """Each refusal names the field or says the rule."""
+    assert any(case.want in line for line in problems(yaml.safe_dump(case.document())))
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
+def test_what_is_right_is_accepted(case: Case) -> None:
+    """A valid file gives its job."""
+    assert [job.kind for job in parse(yaml.safe_dump(case.document()))] == ["ScaleJob"]
+
+
+def test_all_problems_come_at_once_with_their_lines() -> None:
+    """Three mistakes, one run."""
+    text = "kind: ScaleJob\napiVersion: scalejob.io/v1alpha1\nmetadata: {name: a}\nspec:\n  workers: 0\n  workload: {kmeans: {clusers: 2}}\n"
+    assert problems(text) == [
+        "line 5: spec.workers: must be at least 1; got 0",
+        "line 6: spec.workload.kmeans.clusters: is required",
+        "line 6: spec.workload.kmeans.clusers: unknown field; did you mean clusters?",
+    ]
+
+
+def test_a_number_in_scientific_notation_is_a_number() -> None:
+    """kubectl reads 1e-4 as a number; so do we, though PyYAML does not."""
+    text = yaml.safe_dump(VALID).replace("clusters: 3", "clusters: 3\n      tolerance: 1e-4")
+    (job,) = parse(text)
+    assert job.spec.workload.kmeans is not None
+    assert job.spec.workload.kmeans.tolerance == 1e-4
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    """YAML would silently take the last one."""
+    assert "stands twice" in problems("kind: ScaleJob\nspec: {}\nspec: {}\n")[0]
+
+
+def test_text_that_is_not_yaml_is_refused_with_its_line() -> None:
+    """A broken file gives a line, not a traceback."""
+    assert problems("kind: ScaleJob\nspec: [\n")[0].startswith("line 3: not valid YAML")
+
+
+def test_a_file_without_our_kind_is_refused() -> None:
+    """A Pod is not a ScaleJob."""
+    assert problems("kind: Pod\n") == ["line 1: no document of kind ScaleJob in this file"]
+
+
+def test_other_documents_are_passed_over() -> None:
+    """A file may hold a ConfigMap beside the job."""
+    assert len(parse(f"kind: ConfigMap\n---\n{yaml.safe_dump(VALID)}")) == 1
+
+
+def test_overrides_apply_before_the_check() -> None:
+    """--set spec.workers=7 changes the job; a bad value is refused like one in the file."""
+    text = yaml.safe_dump(VALID)
+    assert parse(text, ["spec.workers=7"])[0].spec.workers == 7
+    assert "spec.workers: must be at least 1; got 0" in problems(text, ("spec.workers=0",))[0]
