@@ -182,3 +182,30 @@ class LastWord:
             return cls(**known) if isinstance(known.get("rank"), int) else None
         except (ValueError, TypeError):
             return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressLine:
+    """How far the job is: rank 0 prints it as one line of JSON on stdout and serves the latest one at PROGRESS_PATH."""
+
+    phase: str  # data, prepare, fit, evaluate, save
+    step: int
+    of: int | None = None  # steps at most
+    metric: str | None = None
+    value: float | None = None
+    eta_seconds: int | None = None
+
+    def to_json(self) -> str:
+        """One line; the key `progress` tells it from what a program prints otherwise."""
+        return json.dumps({"progress": {k: v for k, v in asdict(self).items() if v is not None}})
+
+    @classmethod
+    def from_json(cls, text: str) -> "ProgressLine | None":
+        """None if the text is not a progress line."""
+        if not text.startswith('{"progress"'):
+            return None
+        try:
+            found = json.loads(text)["progress"]
+            return cls(**{name: found[name] for name in cls.__slots__ if name in found})
+        except (ValueError, TypeError, KeyError):
+            return None

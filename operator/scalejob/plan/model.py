@@ -1,0 +1,110 @@
+"""What the planner reads (Job, Pod) and what it answers (Plan). Frozen values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from scalejob.api.v1alpha1 import Spec, Status
+from scalejob.contract import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One ScaleJob as it was last seen."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    created: datetime
+    is_deleting: bool
+    spec: Spec
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminated:
+    """How the worker container ended."""
+
+    exit_code: int
+    reason: str = ""  # the kubelet's: Completed, Error, OOMKilled, ...
+    message: str = ""  # the termination message: a LastWord, or the end of the log
+    started: datetime | None = None
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Why a container has not started."""
+
+    reason: str  # ImagePullBackOff, CreateContainerConfigError, ...
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One Pod of a job: the few facts that decisions rest on, so that a store of thousands stays small."""
+
+    name: str
+    uid: str
+    job_uid: str  # of the controlling owner
+    attempt: int
+    index: int
+    created: datetime
+    phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
+    is_deleting: bool = False
+    is_ready: bool = False
+    is_scheduled: bool = False
+    node: str | None = None
+    ip: str | None = None
+    unschedulable: str | None = None  # the scheduler's own text
+    waiting: Waiting | None = None
+    terminated: Terminated | None = None
+    disruption: str | None = None  # reason of the condition DisruptionTarget
+    reason: str = ""  # status.reason: Evicted, NodeLost, ...
+    message: str = ""  # status.message
+
+    @property
+    def is_finished(self) -> bool:
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why the API server would not take the Service or the Pods of a job."""
+
+    reason: Reason  # NameConflict, QuotaExceeded, PolicyDenied or InvalidSpec
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRef:
+    """A Pod to delete: the uid is sent as precondition, so that a namesake is safe."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What people see in `kubectl describe`. Sent after the status is stored."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do, in this order: store `status` if it differs, delete, make the Service and the Pods, send the events.
+
+    `creates` are indices of workers of the attempt `status.attempt`. `delete_job` asks for the end of the job itself (TTL).
+    """
+
+    status: Status
+    deletes: tuple[PodRef, ...] = ()
+    creates: tuple[int, ...] = ()
+    delete_job: bool = False
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None  # seconds after which time alone may change the answer

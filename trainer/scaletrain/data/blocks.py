@@ -1,0 +1,66 @@
+"""Blocks: the fixed runs of rows that are the unit of work, of randomness and of exactness.
+
+Block b holds the rows [b * R, (b + 1) * R) of the data set, where R depends on the number of features only, never on the
+number of workers. Rank r of W owns a contiguous range of blocks. Rows that are dropped or held back for validation leave
+their block smaller; they never move rows to another block.
+
+Legend: N rows of a block, D features.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+# About 4 MiB of float64 in a block: large enough for BLAS, small enough for a cache and for an even split.
+BLOCK_VALUES = 1 << 19
+
+
+def rows_per_block(num_features: int) -> int:
+    """R: a power of two from 256 to 16,384."""
+    return max(256, min(16_384, 1 << (max(1, BLOCK_VALUES // num_features).bit_length() - 1)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Rows that are used together. May be empty."""
+
+    row_N: Tensor  # int64, global row numbers, ascending
+    X_ND: Tensor  # float32 or float64, contiguous
+    y_N: Tensor | None = None  # float64 targets, or int64 numbers of classes
+    weight_N: Tensor | None = None  # float64, not negative; None: all 1
+
+    def __len__(self) -> int:
+        return len(self.row_N)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """This rank's blocks in ascending order, and what all ranks know of the whole data set."""
+
+    blocks: Sequence[Block]
+    num_rows: int  # of all ranks, dropped and held-back rows not counted
+    num_features: int
+    num_blocks: int  # of all ranks; bounds how many partial sums are added
+    classes: Tensor | None = None  # float64 (or None if labels are strings): the labels behind the numbers in y_N
+    threads: int = 1
+    _pool: list[ThreadPoolExecutor] = field(default_factory=list, repr=False, compare=False)
+
+    def map(self, fn: Callable[[Block], T]) -> Iterator[T]:
+        """`fn` of each block, in the order of blocks. Blocks run in parallel, each on one thread with one BLAS thread."""
+        if self.threads == 1 or len(self.blocks) < 2:
+            yield from map(fn, self.blocks)
+            return
+        if not self._pool:
+            self._pool.append(ThreadPoolExecutor(self.threads, thread_name_prefix="block"))
+        waiting = iter(self.blocks)
+        running = [self._pool[0].submit(fn, block) for block in islice(waiting, 2 * self.threads)]
+        while running:
+            result = running.pop(0).result()
+            running.extend(self._pool[0].submit(fn, block) for block in islice(waiting, 1))
+            yield result

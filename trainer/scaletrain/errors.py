@@ -1,0 +1,43 @@
+"""What can go wrong, by what the caller should do about it.
+
+TrainerError                a message for the user; the job ends
+├── UserFault (exit 2)      a retry cannot help
+│   ├── InvalidSpec         the task cannot be done as asked: more clusters than rows, label missing in the spec
+│   └── InvalidData         the data or the output: file, column, row
+└── RendezvousTimeout       ranks are missing; a new attempt may help (exit 1)
+"""
+
+from typing import ClassVar
+
+from scalejob.contract import ExitCode, Reason
+
+
+class TrainerError(Exception):
+    """A failure with a message for the user."""
+
+    reason: ClassVar[Reason] = Reason.USER_ERROR
+    exit_code: ClassVar[int] = 1
+
+
+class UserFault(TrainerError):
+    """The user has to change something first."""
+
+    exit_code = ExitCode.INVALID
+
+
+class InvalidSpec(UserFault):
+    """The task cannot be done as asked."""
+
+    reason = Reason.INVALID_SPEC
+
+
+class InvalidData(UserFault):
+    """The data cannot be learned from, or the output cannot be written. The message names file, row and column."""
+
+    reason = Reason.INVALID_DATA
+
+
+class RendezvousTimeout(TrainerError):
+    """Not all ranks came; the message names the missing ones."""
+
+    reason = Reason.RENDEZVOUS_TIMEOUT

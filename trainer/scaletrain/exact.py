@@ -1,0 +1,76 @@
+"""Sums over blocks and ranks that do not depend on the order, and so not on the number of ranks.
+
+A block's partial sums are float64, computed by one thread in a fixed order. Across blocks they are added as integers:
+
+    q = round(x * 2^s),   s = 62 - ceil(log2(bound)),   bound >= |sum of any subset of the partials|
+
+Integer addition is associative: any order, any tree, any number of ranks gives the same bits. The error of one partial is at
+most 2^-(s+1), that is bound * 2^-62: below float64's own for all but sums that cancel to a billionth of their bound.
+The bound is per element, so quantities of different size do not cost each other precision.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .comm import Comm, Op
+from .data.blocks import Block, Blocks
+
+
+def sum_blocks(
+    comm: Comm, blocks: Blocks, partial: Callable[[Block], Sequence[Tensor]], bounds: Sequence[Tensor]
+) -> list[Tensor]:
+    """The exact sums of `partial(block)` over all blocks of all ranks, in one collective.
+
+    partial: tensors of float64, one shape each for all blocks. bounds: for each of them a float64 tensor of that very shape
+    or one that broadcasts to it, equal on all ranks; no partial sum exceeds it in magnitude. Bounds of zero are fine.
+    Returns float64 tensors of the bounds' broadcast shape; ranks without blocks take part with zeros, so `bounds` must have
+    the full shape of the partials. Raises FloatingPointError on a partial that is not finite or exceeds its bound.
+    """
+    scales = [scale_for(bound) for bound in bounds]
+    totals = [torch.zeros(bound.shape, dtype=torch.int64, device=bound.device) for bound in bounds]
+
+    def encoded(block: Block) -> list[Tensor]:
+        return [to_fixed(value, scale) for value, scale in zip(partial(block), scales, strict=True)]
+
+    for values in blocks.map(encoded):
+        for total, value in zip(totals, values, strict=True):
+            total += value
+    flat = comm.all_reduce(torch.cat([total.reshape(-1) for total in totals]))
+    parts = flat.split([total.numel() for total in totals])
+    return [
+        from_fixed(part.reshape(total.shape), scale) for part, total, scale in zip(parts, totals, scales, strict=True)
+    ]
+
+
+def scale_for(bound: Tensor) -> Tensor:
+    """The exponents s for sums that stay within `bound` (float64, finite, not negative), element by element."""
+    _, exponent = torch.frexp(bound)  # bound = mantissa * 2^exponent, mantissa in [0.5, 1)
+    return torch.where(bound > 0, 62 - exponent, torch.zeros_like(exponent)).clamp(-1000, 1000)
+
+
+def to_fixed(value: Tensor, scale: Tensor) -> Tensor:
+    """float64 -> int64 fixed point. FloatingPointError if a value is not finite or too large for its scale."""
+    scaled = value * _power_of_two(scale)
+    if not bool((scaled.abs() <= 2.0**62).all()):
+        raise FloatingPointError("a partial sum is not finite, or exceeds the bound given for it")
+    return scaled.round().to(torch.int64)
+
+
+def from_fixed(value: Tensor, scale: Tensor) -> Tensor:
+    """int64 fixed point -> float64."""
+    return value.to(torch.float64) * _power_of_two(-scale)
+
+
+def _power_of_two(exponent: Tensor) -> Tensor:
+    """2^exponent as float64, exactly, by writing the exponent's bits: torch.ldexp goes through float32."""
+    return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
+
+
+def max_over_blocks(comm: Comm, blocks: Blocks, fn: Callable[[Block], Tensor], start: Tensor) -> Tensor:
+    """The elementwise maximum of `fn(block)` over all blocks of all ranks; `start` (full shape) where there is none."""
+    result = start.clone()
+    for value in blocks.map(fn):
+        result = torch.maximum(result, value)
+    return comm.all_reduce(result, Op.MAX)
