@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
 from torch import Tensor
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Blocks:
     num_rows: int  # of all ranks, dropped and held-back rows not counted
     num_features: int
     num_blocks: int  # of all ranks; bounds how many partial sums are added
-    classes: Tensor | None = None  # float64 (or None if labels are strings): the labels behind the numbers in y_N
+    classes: np.ndarray | None = None  # int64, float64, bool or str, ascending: the labels behind the numbers in y_N
     threads: int = 1
     _pool: list[ThreadPoolExecutor] = field(default_factory=list, repr=False, compare=False)
 
