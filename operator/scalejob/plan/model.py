@@ -52,6 +52,7 @@ class Pod:
     attempt: int
     index: int
     created: datetime
+    started: datetime | None = None  # when the kubelet took it
     phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
     is_deleting: bool = False
     is_ready: bool = False
@@ -68,6 +69,31 @@ class Pod:
     @property
     def is_finished(self) -> bool:
         return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def is_node_lost(self) -> bool:
+        """Nobody can say what the Pod does, since its node does not answer."""
+        return self.phase == "Unknown" or self.reason == "NodeLost"
+
+    @property
+    def is_live(self) -> bool:
+        """Nobody has asked it to stop, and it may be running."""
+        return not (self.is_finished or self.is_deleting or self.is_node_lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A stored ScaleJob that this version cannot parse. `decide_unreadable` says what becomes of it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    is_deleting: bool
+    is_ours: bool  # spec.managedBy is ours, or absent
+    message: str  # which fields, and what is wrong with them
+    status: Status | None  # None: the status does not parse either
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,12 @@ class RestartCounts(Model):
     disruptions: int = Field(
         default=0, description="Because a Pod or node was taken away; counted against restarts.disruptions."
     )
+    out_of_memory: int = Field(
+        default=0, description="Those of the failures in which a worker ran out of memory; one is forgiven."
+    )
+    recent: int = Field(
+        default=0, description="Those since the job last ran for 10 minutes; the back-off doubles with each."
+    )
 
 
 class LastFailure(Model):
@@ -101,7 +107,9 @@ class Result(Model):
 class Cost(Model):
     """What the job used."""
 
-    pod_seconds: int = Field(default=0, description="Seconds of all finished Pods of all attempts.")
+    pod_seconds: int = Field(
+        default=0, description="Seconds of all Pods of all attempts that ended, from the kubelet's start of a Pod."
+    )
     gpu_seconds: int = Field(default=0, description="The same times the GPUs of a Pod.")
     wasted_pod_seconds: int = Field(default=0, description="Those of attempts that did not finish the job.")
 
@@ -130,8 +138,16 @@ class Status(Model):
     running_time: str | None = Field(
         default=None, description="When all workers of the present attempt were first seen running (RFC 3339)."
     )
+    created_time: str | None = Field(
+        default=None,
+        description="When all Pods of the present attempt were first seen (RFC 3339); one that is gone later was deleted.",
+    )
+    waiting_time: str | None = Field(
+        default=None,
+        description="Since when an image cannot be pulled or a container cannot be configured (RFC 3339).",
+    )
     completion_time: str | None = Field(default=None, description="When the job ended (RFC 3339).")
-    active_seconds: int = Field(default=0, description="Seconds of running before the last suspension.")
+    active_seconds: int = Field(default=0, description="Seconds in which all workers ran, of the attempts that ended.")
     duration: str | None = Field(default=None, description="From start to end, for the printed column.")
     workers: Workers = Field(default=Workers(), description="Worker Pods of the present attempt.")
     succeeded_indices: str = Field(

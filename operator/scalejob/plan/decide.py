@@ -1,0 +1,105 @@
+"""The planner: one job and its Pods in, one Plan out.
+
+    policies   what was decided before and what is seen now -> durable facts (attempt, counters, verdict)
+    actions    the facts -> Pods to delete, Pods to make, the next look
+    describe   the facts -> phase, reason, conditions, counts
+
+Asked again with its own answer stored and nothing else changed, it decides the same. What the caller has to guarantee:
+the status is stored with the job's resourceVersion as precondition before anything else is done, and nothing is done if that
+fails; `pods` holds every Pod of the job that this process, or the one that stored the status, has made or seen.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from scalejob.api.v1alpha1 import Progress, Status
+from scalejob.contract import MANAGED_BY, Condition, Reason
+
+from .attempts import begin, complete, fail, resize
+from .cleanup import expiry, to_delete
+from .creation import creation_due, to_create
+from .deadlines import meet_deadlines, next_deadline
+from .events import events_between
+from .facts import remember
+from .model import Job, Plan, Pod, Refusal
+from .restarts import restart, settled
+from .status import describe
+from .suspend import suspend
+from .times import from_text, seconds_between
+from .view import View, earliest
+
+REFUSAL_RETRY_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
+
+
+def decide(
+    job: Job,
+    pods: Sequence[Pod],
+    now: datetime,
+    *,
+    progress: Progress | None = None,
+    refusal: Refusal | None = None,
+) -> Plan:
+    """What to do about `job` now.
+
+    `pods` are those that the job's uid owns. `progress` is what rank 0 said last, if it was asked. `refusal` is why the API
+    server would not take the Service or the Pods of the plan before: the answer then makes none, and says when to try again.
+    """
+    if job.spec.managed_by != MANAGED_BY or job.is_deleting:
+        return Plan(status=job.status)
+    view = View(job=job, pods=tuple(pods), now=now, refusal=refusal)
+    facts = apply_policies(view)
+    status = describe(view, facts, progress)
+    expires = expiry(view, status)
+    return Plan(
+        status=status,
+        deletes=to_delete(view, status),
+        creates=to_create(view, status),
+        delete_job=expires is not None and expires <= now,
+        events=events_between(job.status, status),
+        requeue_after=_next_look(view, status),
+    )
+
+
+Policy = Callable[[View, Status], Status]
+
+
+def _refuse(view: View, status: Status) -> Status:
+    """What the API server calls invalid stays invalid."""
+    if view.refusal is None or view.refusal.reason is not Reason.INVALID_SPEC:
+        return status
+    return fail(view, status, view.refusal.reason, view.refusal.message)
+
+
+POLICIES: tuple[Policy, ...] = (begin, remember, complete, suspend, _refuse, restart, resize, meet_deadlines)
+
+
+def apply_policies(view: View) -> Status:
+    """The durable facts after this look. Terminal is terminal: no policy sees a job that has ended."""
+    status = view.job.status
+    for policy in POLICIES:
+        if status.phase.is_finished:
+            return status
+        status = policy(view, status)
+    return status
+
+
+def _next_look(view: View, status: Status) -> float | None:
+    """Seconds until time alone may change the answer."""
+    times = (
+        creation_due(view, status),
+        expiry(view, status),
+        _refusal_retry(view, status),
+        *(() if status.phase.is_finished else (next_deadline(view, status), settled(view, status))),
+    )
+    due = earliest(time for time in times if time is not None and time > view.now)
+    return None if due is None else seconds_between(view.now, due)
+
+
+def _refusal_retry(view: View, status: Status) -> datetime | None:
+    """After as long again as the job has been stalled: waits double, and the operator need not remember them."""
+    since = next((c.last_transition_time for c in status.conditions if c.type is Condition.STALLED), None)
+    if view.refusal is None or since is None or status.phase.is_finished:
+        return None
+    shortest, longest = REFUSAL_RETRY_SECONDS
+    stalled = seconds_between(from_text(since), view.now)
+    return view.now + timedelta(seconds=min(max(stalled, shortest), longest))

@@ -1,0 +1,275 @@
+"""Why an attempt is lost: the one worker whose end explains the others'.
+
+When a rank dies, its peers die too: of a reset connection, of a time-out, or because their Pods are deleted next. Each
+lost worker is judged alone by the table CLASSES, the first line that applies; then the one with the strongest cause is
+the culprit: its own clear words, then what the cluster did to it, then its own exception, and last the words of those that
+only noticed that somebody else is gone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+from scalejob.api.v1alpha1 import LastFailure, Spec, Status
+from scalejob.contract import ExitCode, LastWord, Reason
+
+from .model import Pod
+from .times import to_text
+from .view import View, in_one_line, missing
+
+
+class Budget(StrEnum):
+    """What a new attempt is counted against; the value is the field of `restarts`."""
+
+    FAILURES = "failures"
+    DISRUPTIONS = "disruptions"
+
+
+class Strength(IntEnum):
+    """How well an end explains the ends of others; the lowest value is the best explanation."""
+
+    OWN_WORDS = 0  # it says itself that no retry can help
+    TAKEN_AWAY = 1  # the kernel, the cluster or a person ended it
+    OWN_ERROR = 2
+    NOBODY_CAME = 3  # it waited for others at the start
+    PEER_LOST = 4  # it was working with others, and one was gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A worker that is lost, and its last words. `error` is the type and text of its exception, or the end of its log."""
+
+    spec: Spec
+    pod: Pod
+    exit_code: int | None
+    word: LastWord | None
+    error: str
+
+    @property
+    def said(self) -> str | None:
+        return self.word.reason if self.word else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Class:
+    """One line of the failure table. `is_final`: no retry can help."""
+
+    applies: Callable[[Evidence], bool]
+    reason: Reason
+    strength: Strength
+    budget: Budget = Budget.FAILURES
+    is_final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The verdict on a lost attempt."""
+
+    reason: Reason
+    budget: Budget
+    strength: Strength
+    is_final: bool
+    index: int
+    node: str | None = None
+    exit_code: int | None = None
+    step: int | None = None
+    words: str = ""  # the last ones of the worker, or of who ended it
+    finished: datetime | None = None
+
+    @property
+    def sentence(self) -> str:
+        """For people: which worker, where, how it ended, and what it said."""
+        where = f" on {self.node}" if self.node else ""
+        how = _ENDINGS.get(self.reason, "failed")
+        code = "" if self.exit_code is None else f" (exit code {self.exit_code})"
+        return in_one_line(f"worker {self.index}{where} {how}{code}" + (f": {self.words}" if self.words else ""))
+
+    def to_status(self, attempt: int, seen: datetime) -> LastFailure:
+        return LastFailure(
+            index=self.index,
+            node=self.node,
+            class_=self.reason,
+            exit_code=self.exit_code,
+            attempt=attempt,
+            message=in_one_line(self.words),
+            step=self.step,
+            time=to_text(seen),
+        )
+
+
+_ENDINGS = {
+    Reason.INVALID_SPEC: "refused the task",
+    Reason.INVALID_DATA: "refused the data",
+    Reason.OOM_KILLED: "ran out of memory",
+    Reason.EVICTED: "was taken away",
+    Reason.NODE_LOST: "was lost with its node",
+    Reason.POD_DELETED: "was deleted",
+    Reason.HUNG: "hung",
+    Reason.RENDEZVOUS_TIMEOUT: "waited for others in vain",
+}
+
+# How torch, NCCL and the sockets below them say that a peer is gone. Lower case.
+_PEER_LOST_TEXTS = (
+    "connection reset by peer",
+    "connection closed by peer",
+    "connection refused",
+    "broken pipe",
+    "remote process exited",
+    "remote peer",
+    "failed to recv, got 0 bytes",
+    "timed out waiting",
+    "socket timeout",
+    "watchdog caught collective operation timeout",
+    "distnetworkerror",
+    "diststoreerror",
+)
+_TAINT_MANAGER = "DeletionByTaintManager"
+_POD_GC = "DeletionByPodGC"
+
+
+def _is_on_lost_node(evidence: Evidence) -> bool:
+    """The taint manager also clears nodes that answer; but there a Pod is ready until it is told to stop."""
+    pod = evidence.pod
+    is_silent = pod.disruption == _TAINT_MANAGER and pod.phase == "Running" and not pod.is_ready
+    return pod.is_node_lost or pod.disruption == _POD_GC or is_silent
+
+
+def _is_killed_for_memory(evidence: Evidence) -> bool:
+    return evidence.pod.terminated is not None and evidence.pod.terminated.reason == "OOMKilled"
+
+
+def _lost_a_peer(evidence: Evidence) -> bool:
+    error = evidence.error.lower()
+    return any(text in error for text in _PEER_LOST_TEXTS)
+
+
+CLASSES = (
+    Class(
+        applies=lambda e: e.said == Reason.INVALID_SPEC,
+        reason=Reason.INVALID_SPEC,
+        strength=Strength.OWN_WORDS,
+        is_final=True,
+    ),
+    Class(
+        applies=lambda e: e.said == Reason.INVALID_DATA,
+        reason=Reason.INVALID_DATA,
+        strength=Strength.OWN_WORDS,
+        is_final=True,
+    ),
+    Class(
+        applies=_is_on_lost_node,
+        reason=Reason.NODE_LOST,
+        strength=Strength.TAKEN_AWAY,
+        budget=Budget.DISRUPTIONS,
+    ),
+    Class(
+        applies=lambda e: e.pod.disruption is not None,
+        reason=Reason.EVICTED,
+        strength=Strength.TAKEN_AWAY,
+        budget=Budget.DISRUPTIONS,
+    ),
+    Class(
+        applies=lambda e: e.pod.is_deleting,
+        reason=Reason.POD_DELETED,
+        strength=Strength.TAKEN_AWAY,
+        budget=Budget.DISRUPTIONS,
+    ),
+    Class(applies=_is_killed_for_memory, reason=Reason.OOM_KILLED, strength=Strength.TAKEN_AWAY),
+    Class(
+        # The kubelet refused the Pod or took it away, without an end of the container to tell of.
+        applies=lambda e: e.exit_code is None,
+        reason=Reason.EVICTED,
+        strength=Strength.TAKEN_AWAY,
+        budget=Budget.DISRUPTIONS,
+    ),
+    Class(
+        applies=lambda e: e.exit_code == ExitCode.DO_NOT_RESTART,
+        reason=Reason.USER_ERROR,
+        strength=Strength.OWN_WORDS,
+        is_final=True,
+    ),
+    Class(
+        applies=lambda e: e.exit_code in e.spec.restarts.non_retryable_exit_codes,
+        reason=Reason.USER_ERROR,
+        strength=Strength.OWN_WORDS,
+        is_final=True,
+    ),
+    Class(
+        applies=lambda e: e.exit_code in (ExitCode.PREEMPTED, ExitCode.OTHER_NODE),
+        reason=Reason.EVICTED,
+        strength=Strength.TAKEN_AWAY,
+        budget=Budget.DISRUPTIONS,
+    ),
+    Class(applies=lambda e: e.exit_code == ExitCode.HUNG, reason=Reason.HUNG, strength=Strength.OWN_ERROR),
+    Class(
+        applies=lambda e: e.said == Reason.RENDEZVOUS_TIMEOUT,
+        reason=Reason.RENDEZVOUS_TIMEOUT,
+        strength=Strength.NOBODY_CAME,
+    ),
+    Class(applies=_lost_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_LOST),
+    Class(applies=lambda e: True, reason=Reason.USER_ERROR, strength=Strength.OWN_ERROR),
+)
+
+
+def find_failure(view: View, status: Status) -> Failure | None:
+    """The culprit of the present attempt; None while no worker is lost."""
+    failures = [judge(view.spec, pod) for pod in view.workers(status).values() if is_lost(pod)]
+    if status.created_time is not None:
+        failures += [_vanished(index) for index in missing(view, status)]
+    return min(failures, key=lambda failure: (failure.strength, _end(failure, view.now), failure.index), default=None)
+
+
+def is_lost(pod: Pod) -> bool:
+    """The worker cannot finish its part any more."""
+    return pod.phase != "Succeeded" and not pod.is_live
+
+
+def judge(spec: Spec, pod: Pod) -> Failure:
+    """What became of one lost worker."""
+    evidence = examine(spec, pod)
+    verdict = next(line for line in CLASSES if line.applies(evidence))
+    return Failure(
+        reason=verdict.reason,
+        budget=verdict.budget,
+        strength=verdict.strength,
+        is_final=verdict.is_final,
+        index=pod.index,
+        node=pod.node,
+        exit_code=evidence.exit_code,
+        step=evidence.word.step if evidence.word else None,
+        words=evidence.error,
+        finished=pod.terminated.finished if pod.terminated else None,
+    )
+
+
+def examine(spec: Spec, pod: Pod) -> Evidence:
+    end = pod.terminated
+    word = LastWord.from_json(end.message) if end else None
+    return Evidence(
+        spec=spec, pod=pod, exit_code=end.exit_code if end else None, word=word, error=_last_words(pod, word)
+    )
+
+
+def _last_words(pod: Pod, word: LastWord | None) -> str:
+    """The exception that the worker named; else the last line of its log; else what the kubelet says."""
+    if word is not None:
+        return ": ".join(filter(None, (word.error, word.message)))
+    lines = pod.terminated.message.strip().splitlines() if pod.terminated else []
+    return lines[-1].strip() if lines else ": ".join(filter(None, (pod.reason, pod.message)))
+
+
+def _vanished(index: int) -> Failure:
+    """A Pod of a complete attempt that is not there any more."""
+    return Failure(
+        reason=Reason.POD_DELETED,
+        budget=Budget.DISRUPTIONS,
+        strength=Strength.TAKEN_AWAY,
+        is_final=False,
+        index=index,
+        words="its Pod is gone",
+    )
+
+
+def _end(failure: Failure, now: datetime) -> datetime:
+    return failure.finished or now

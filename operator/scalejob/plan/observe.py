@@ -1,0 +1,168 @@
+"""From objects as the API server sends them to the values that decisions rest on.
+
+A stored object never raises here: what does not parse becomes `Unreadable`, since one odd job must not stop the others.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from scalejob.api.v1alpha1 import Spec, Status
+from scalejob.contract import MANAGED_BY, WORKER_CONTAINER
+
+from .indices import from_ranges
+from .model import Job, Pod, Terminated, Unreadable, Waiting
+from .names import identity_of
+from .times import from_text
+
+Body = Mapping[str, Any]
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_PHASES = ("Pending", "Running", "Succeeded", "Failed")
+
+
+def read_job(body: Body) -> Job | Unreadable:
+    """A ScaleJob, or why this version cannot read it."""
+    metadata = body["metadata"]
+    status = _read_status(body)
+    try:
+        spec = Spec.model_validate(body.get("spec") or {})
+    except ValidationError as error:
+        return _unreadable(body, status, _explain("spec", error))
+    if status is None:
+        return _unreadable(body, status, "status does not parse; was it written by another version?")
+    return Job(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata.get("resourceVersion", ""),
+        created=_time(metadata.get("creationTimestamp")) or _EPOCH,
+        is_deleting="deletionTimestamp" in metadata,
+        spec=spec,
+        status=status,
+    )
+
+
+def _read_status(body: Body) -> Status | None:
+    """None if it does not parse: taking it for empty would run a finished job again."""
+    try:
+        status = Status.model_validate(body.get("status") or {})
+        from_ranges(status.succeeded_indices)
+        times = (
+            status.start_time,
+            status.attempt_time,
+            status.running_time,
+            status.created_time,
+            status.waiting_time,
+            status.completion_time,
+            *(condition.last_transition_time for condition in status.conditions),
+        )
+        for text in filter(None, times):
+            from_text(text)
+    except ValueError:
+        return None
+    return status
+
+
+def _unreadable(body: Body, status: Status | None, message: str) -> Unreadable:
+    metadata, spec = body["metadata"], body.get("spec")
+    return Unreadable(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata.get("resourceVersion", ""),
+        is_deleting="deletionTimestamp" in metadata,
+        is_ours=not isinstance(spec, Mapping) or spec.get("managedBy", MANAGED_BY) == MANAGED_BY,
+        message=message,
+        status=status,
+    )
+
+
+def _explain(root: str, error: ValidationError) -> str:
+    """Every field that is wrong, in one line."""
+    problems = (
+        f"{'.'.join(str(part) for part in (root, *problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    )
+    return "; ".join(problems)
+
+
+def read_pod(body: Body) -> Pod:
+    """The facts of one Pod. Identity comes from the name, which cannot be edited as labels can."""
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    attempt, index = identity_of(metadata["name"])
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    state = _worker_state(status)
+    phase = status.get("phase", "Pending")
+    return Pod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        job_uid=_controller_uid(metadata),
+        attempt=attempt,
+        index=index,
+        created=_time(metadata.get("creationTimestamp")) or _EPOCH,
+        started=_time(status.get("startTime")),
+        phase=phase if phase in _PHASES else "Unknown",
+        is_deleting="deletionTimestamp" in metadata,
+        is_ready=_holds(conditions, "Ready"),
+        is_scheduled=bool(spec.get("nodeName")),
+        node=spec.get("nodeName"),
+        ip=status.get("podIP"),
+        unschedulable=_unschedulable(conditions),
+        waiting=_waiting(state),
+        terminated=_terminated(state),
+        disruption=_disruption(conditions),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+    )
+
+
+def _controller_uid(metadata: Body) -> str:
+    owners = metadata.get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+
+
+def _worker_state(status: Body) -> Body:
+    """Of the worker container: a mesh may have put others beside it."""
+    containers = status.get("containerStatuses") or ()
+    return next((c.get("state") or {} for c in containers if c.get("name") == WORKER_CONTAINER), {})
+
+
+def _holds(conditions: Mapping[str, Body], name: str) -> bool:
+    return bool(conditions.get(name, {}).get("status") == "True")
+
+
+def _unschedulable(conditions: Mapping[str, Body]) -> str | None:
+    scheduled = conditions.get("PodScheduled", {})
+    is_refused = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    return scheduled.get("message", "") if is_refused else None
+
+
+def _disruption(conditions: Mapping[str, Body]) -> str | None:
+    is_target = _holds(conditions, "DisruptionTarget")
+    return conditions["DisruptionTarget"].get("reason", "") if is_target else None
+
+
+def _waiting(state: Body) -> Waiting | None:
+    waiting = state.get("waiting")
+    return Waiting(reason=waiting.get("reason", ""), message=waiting.get("message", "")) if waiting else None
+
+
+def _terminated(state: Body) -> Terminated | None:
+    terminated = state.get("terminated")
+    if not terminated:
+        return None
+    return Terminated(
+        exit_code=terminated.get("exitCode", 0),
+        reason=terminated.get("reason", ""),
+        message=terminated.get("message", ""),
+        started=_time(terminated.get("startedAt")),
+        finished=_time(terminated.get("finishedAt")),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return from_text(text) if text else None

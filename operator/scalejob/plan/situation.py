@@ -1,0 +1,92 @@
+"""Phase, reason and message of a job that has not ended, in the order in which they matter to people."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scalejob.api.v1alpha1 import Status
+from scalejob.contract import Phase, Reason
+
+from .deadlines import blocked_start_text, scheduler_text, unscheduled
+from .view import View, count, in_one_line
+
+REFUSALS = frozenset((Reason.NAME_CONFLICT, Reason.QUOTA_EXCEEDED, Reason.POLICY_DENIED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    phase: Phase
+    reason: str
+    message: str
+
+
+def situation(view: View, status: Status) -> Situation:
+    """Says nothing that time alone would change."""
+    if status.phase.is_finished:
+        return Situation(phase=status.phase, reason=status.reason or "", message=status.message or "")
+    if status.start_time is None:
+        return Situation(phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message="spec.suspend is true")
+    if status.running_time is not None:
+        size = count(status.workers.desired, "worker")
+        return Situation(phase=Phase.RUNNING, reason=Reason.ALL_WORKERS_RUNNING, message=f"{size} started")
+    reason, message = next(found for source in WAITING if (found := source(view, status)))
+    return Situation(phase=_waiting_phase(view, status), reason=reason, message=in_one_line(message))
+
+
+def _waiting_phase(view: View, status: Status) -> Phase:
+    if _is_after_failure(status):
+        return Phase.RESTARTING
+    return Phase.PENDING if status.created_time is None or unscheduled(view, status) else Phase.STARTING
+
+
+def _is_after_failure(status: Status) -> bool:
+    return status.last_failure is not None and status.last_failure.attempt == status.attempt - 1
+
+
+Why = tuple[str, str]
+
+
+def _refused(view: View, status: Status) -> Why | None:
+    """A refusal stays in the status until all Pods are there: whether a new try succeeds is not known before it has."""
+    if view.refusal is not None:
+        return view.refusal.reason, view.refusal.message
+    stored = view.job.status
+    is_same_attempt = stored.attempt == status.attempt and status.created_time is None
+    return (stored.reason or "", stored.message or "") if is_same_attempt and stored.reason in REFUSALS else None
+
+
+def _cannot_start(view: View, status: Status) -> Why | None:
+    text = blocked_start_text(view, status)
+    return (Reason.IMAGE_PULL_FAILED, text) if text else None
+
+
+def _cannot_be_scheduled(view: View, status: Status) -> Why | None:
+    text = scheduler_text(view, status)
+    if not text:
+        return None
+    waiting = [pod for pod in view.workers(status).values() if pod.unschedulable is not None]
+    size = status.workers.desired
+    return Reason.UNSCHEDULABLE, f"{len(waiting)} of {count(size, 'worker')} cannot be scheduled: {text}"
+
+
+def _restarts(view: View, status: Status) -> Why | None:
+    failure = status.last_failure
+    if failure is None or not _is_after_failure(status):
+        return None
+    where = (
+        "" if failure.index is None else f" of worker {failure.index}" + (f" on {failure.node}" if failure.node else "")
+    )
+    words = f": {failure.message}" if failure.message else ""
+    return Reason.RESTARTING, f"attempt {status.attempt} after {failure.class_}{where}{words}"
+
+
+def _starts(view: View, status: Status) -> Why | None:
+    return Reason.WORKERS_STARTING, f"waiting for {count(status.workers.desired, 'worker')} to start"
+
+
+WAITING: tuple[Callable[[View, Status], Why | None], ...] = (
+    _refused,
+    _cannot_start,
+    _cannot_be_scheduled,
+    _restarts,
+    _starts,
+)
