@@ -50,9 +50,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [scalejob.io]
   resources: [scalejobs/status]
   verbs: [patch]
-- apiGroups: [scalejob.io]
-  resources: [scalejobs/finalizers]
-  verbs: [update] # sets no finalizer: owner references that block deletion need it where their use is restricted
 - apiGroups: [""]
   resources: [pods]
   verbs: [create, get, list, watch, delete]
