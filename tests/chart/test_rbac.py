@@ -11,7 +11,7 @@ OPERATOR = {
     ("scalejob.io", "scalejobs"): {"get", "list", "watch", "delete"},
     ("scalejob.io", "scalejobs/status"): {"patch"},
     ("", "pods"): {"create", "get", "list", "watch", "delete"},
-    ("", "services"): {"create", "get", "list", "watch"},
+    ("", "services"): {"create", "get"},
     ("", "events"): {"create", "patch"},
 }
 VIEW = {"get", "list", "watch"}

@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [create, get, list, watch, delete]
 - apiGroups: [""]
   resources: [services]
-  verbs: [create, get, list, watch]
+  verbs: [create, get]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
