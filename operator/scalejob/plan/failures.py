@@ -111,6 +111,7 @@ _ENDINGS = {
 
 # How torch, NCCL and the sockets below them say that a peer is gone. Lower case.
 _PEER_LOST_TEXTS = (
+    "peerlost",  # the trainer's own word for it
     "connection reset by peer",
     "connection closed by peer",
     "connection refused",

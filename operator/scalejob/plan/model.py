@@ -93,7 +93,8 @@ class Unreadable:
     is_deleting: bool
     is_ours: bool  # spec.managedBy is ours, or absent
     message: str  # which fields, and what is wrong with them
-    status: Status | None  # None: the status does not parse either
+    status: Status  # empty if it does not parse either
+    is_status_readable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

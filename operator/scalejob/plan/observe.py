@@ -78,7 +78,8 @@ def _unreadable(body: Body, status: Status | None, message: str) -> Unreadable:
         is_deleting="deletionTimestamp" in metadata,
         is_ours=not isinstance(spec, Mapping) or spec.get("managedBy", MANAGED_BY) == MANAGED_BY,
         message=message,
-        status=status,
+        status=Status() if status is None else status,
+        is_status_readable=status is not None,
     )
 
 

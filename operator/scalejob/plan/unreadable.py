@@ -14,13 +14,13 @@ from .times import to_text
 from .view import change, in_one_line
 
 
-def decide_unreadable(job: Unreadable, pods: Sequence[Pod], now: datetime) -> Plan | None:
-    """What to do about a job that does not parse. None: nothing, its status included.
+def decide_unreadable(job: Unreadable, now: datetime, pods: Sequence[Pod] = ()) -> Plan:
+    """What to do about a job that does not parse.
 
     A status that does not parse is left as it is: it may hold the end of the job.
     """
-    if job.status is None or not job.is_ours or job.is_deleting:
-        return None
+    if not (job.is_status_readable and job.is_ours) or job.is_deleting:
+        return Plan(status=job.status)
     status = job.status if job.status.phase.is_finished else _failed(job, job.status, now)
     return Plan(
         status=status,
