@@ -1,0 +1,103 @@
+"""Workers and the operator are killed in the middle: the job ends with the model of an undisturbed run."""
+
+import pytest
+
+from scalejob.contract import LABEL_INDEX, LABEL_JOB
+from tests.e2e.cluster import Cluster, Object
+from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE
+
+OPERATOR_PODS = "app.kubernetes.io/component=operator"
+
+
+def long_job(name: str) -> Object:
+    """Some tens of seconds of K-Means: points without clusters, so that it converges slowly."""
+    return {
+        "apiVersion": "scalejob.io/v1alpha1",
+        "kind": "ScaleJob",
+        "metadata": {"name": name},
+        "spec": {
+            "workload": {"kmeans": {"clusters": 200, "maxIterations": 100, "tolerance": 0}},
+            "data": {"synthetic": {"blobs": {"rows": 200_000, "features": 32, "centers": 1}}},
+            "output": {"uri": f"/models/{name}"},
+            "workers": 2,
+            "keepPods": "None",
+            "pod": {
+                "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}],
+                "volumeMounts": [{"name": "models", "mountPath": "/models"}],
+            },
+        },
+    }
+
+
+def finish(cluster: Cluster, job: str) -> Object:
+    """The job's last status; then it is deleted, and nothing of it is left."""
+    status = cluster.wait_for_phase(job, "Succeeded", seconds=300)
+    cluster.run("delete", "sj", job)
+    assert cluster.owned_by(job) == []
+    return status
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Cluster) -> str:
+    """SHA-256 of the model when nothing happens."""
+    cluster.apply(long_job("undisturbed"))
+    return finish(cluster, "undisturbed")["result"]["model"]["sha256"]
+
+
+def is_in_the_middle(status: Object) -> bool:
+    """Some steps of the fit are done."""
+    return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= 2
+
+
+@pytest.mark.timeout(600)
+def test_killed_worker(cluster: Cluster, undisturbed: str):
+    """`kubectl delete pod` on a worker: a new attempt of all workers, and the same model."""
+    cluster.apply(long_job("worker-killed"))
+    cluster.wait("worker-killed", "in the middle", is_in_the_middle)
+    cluster.run("delete", "pod", "worker-killed-0-1", "--now")
+    status = finish(cluster, "worker-killed")
+    assert (status["attempt"], status["restarts"]["disruptions"]) == (1, 1)
+    assert status["lastFailure"]["class"] == "PodDeleted"
+    assert status["result"]["model"]["sha256"] == undisturbed
+
+
+@pytest.mark.timeout(600)
+def test_killed_operator(cluster: Cluster, undisturbed: str):
+    """The operator is killed as soon as the first Pods are there: it comes back, and every Pod was made once."""
+    with cluster.record_pods("operator-killed") as seen:
+        cluster.apply(long_job("operator-killed"))
+        cluster.wait("operator-killed", "seen by the operator", bool)
+        cluster.run("-n", OPERATOR_NAMESPACE, "delete", "pod", "-l", OPERATOR_PODS, "--force", "--grace-period=0")
+        status = cluster.wait_for_phase("operator-killed", "Succeeded", seconds=300)
+        assert {name: len(uids) for name, uids in seen().items()} == {
+            "operator-killed-0-0": 1,
+            "operator-killed-0-1": 1,
+        }
+    assert status["attempt"] == 0
+    assert finish(cluster, "operator-killed")["result"]["model"]["sha256"] == undisturbed
+
+
+@pytest.mark.timeout(600)
+def test_worker_killed_while_the_operator_is_away(cluster: Cluster, undisturbed: str):
+    """What happened while nobody looked is found and made good: nothing is lost, no Pod is made twice."""
+    job = "both-killed"
+    with cluster.record_pods(job) as seen:
+        cluster.apply(long_job(job))
+        cluster.wait(job, "in the middle", is_in_the_middle)
+        cluster.run("-n", OPERATOR_NAMESPACE, "scale", OPERATOR, "--replicas=0")
+        cluster.run("-n", OPERATOR_NAMESPACE, "wait", "pod", "-l", OPERATOR_PODS, "--for=delete", "--timeout=60s")
+        cluster.run("delete", "pod", "-l", f"{LABEL_JOB}={job},{LABEL_INDEX}=0", "--now")
+        cluster.run("-n", OPERATOR_NAMESPACE, "scale", OPERATOR, "--replicas=1")
+        status = cluster.wait_for_phase(job, "Succeeded", seconds=300)
+        names = {f"{job}-{attempt}-{index}": 1 for attempt in (0, 1) for index in (0, 1)}
+        assert {name: len(uids) for name, uids in seen().items()} == names
+    assert (status["attempt"], status["restarts"]["disruptions"]) == (1, 1)
+    assert finish(cluster, job)["result"]["model"]["sha256"] == undisturbed
+
+
+def test_delete_in_the_middle(cluster: Cluster):
+    """`kubectl delete` of a running job takes its Pods and its Service with it."""
+    cluster.apply(long_job("deleted"))
+    cluster.wait("deleted", "running", lambda s: s.get("phase") == "Running")
+    cluster.run("delete", "sj", "deleted", "--cascade=foreground")
+    assert cluster.owned_by("deleted") == []
