@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import yaml
@@ -52,7 +53,7 @@ class ClusterConfig:
     """Where the API server is and how to prove who we are. `ssl` is None for plain http."""
 
     server: str
-    ssl: ssl.SSLContext | None = None
+    ssl: SSLContext | None = None
     token: str | None = None
     token_path: Path | None = None
 
@@ -72,7 +73,7 @@ def in_cluster(account: Path = _SERVICE_ACCOUNT) -> ClusterConfig:
     host = f"[{host}]" if ":" in host else host
     return ClusterConfig(
         server=f"https://{host}:{port}",
-        ssl=ssl.create_default_context(cafile=account / "ca.crt"),
+        ssl=_trusting((account / "ca.crt").read_text()),
         token_path=account / "token",
     )
 
@@ -112,15 +113,26 @@ def _of_kubeconfig(cluster: dict[str, Any], user: dict[str, Any], folder: Path) 
     )
 
 
-def _ssl_context(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> ssl.SSLContext:
+def _ssl_context(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> SSLContext:
     authority = _content(cluster, "certificate-authority", folder)
-    context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+    context = _trusting(authority.decode() if authority else None)
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     certificate, key = _content(user, "client-certificate", folder), _content(user, "client-key", folder)
     if certificate and key:
         _load_certificate(context, certificate, key)
+    return context
+
+
+def _trusting(authority: str | None) -> ssl.SSLContext:
+    """Verifies against this authority (PEM), or the system's.
+
+    Not in the strict mode that is the default since Python 3.13: authorities of clusters may lack the extensions key usage
+    and authority key identifier, and no other client minds.
+    """
+    context = ssl.create_default_context(cadata=authority)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
@@ -131,7 +143,7 @@ def _content(entry: dict[str, Any], field: str, folder: Path) -> bytes | None:
     return (folder / entry[field]).read_bytes() if entry.get(field) else None
 
 
-def _load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+def _load_certificate(context: SSLContext, certificate: bytes, key: bytes) -> None:
     """The ssl module takes certificates from files only; the file is gone before this returns."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "client.pem")
