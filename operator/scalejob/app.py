@@ -1,0 +1,144 @@
+"""kopf at the edge: process life cycle, login and the watch of ScaleJobs. The only file that imports kopf.
+
+What kopf asks of the cluster with these settings, besides the watch of ScaleJobs (list, watch): discovery only (`/version`,
+`/api`, `/apis`, `/apis/scalejob.io/v1alpha1`, ...), which every authenticated account may read (`system:discovery`). It neither lists nor watches
+CustomResourceDefinitions and namespaces (`scanning.disabled`), knows no peering, posts no events and writes nothing to any
+object. A role for the operator therefore needs:
+
+    scalejob.io   scalejobs          get list watch delete    (delete: ttlSecondsAfterFinished)
+    scalejob.io   scalejobs/status   patch
+    (core)        pods               create get list watch delete
+    (core)        services           create get
+    (core)        events             create patch
+
+in a ClusterRole, or in a Role of each namespace that is given by --namespace. The CRD is looked for once: kopf starts when
+ScaleJobs can be listed, and the process ends if the watch is refused later.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import kopf
+
+from scalejob.contract import GROUP, PLURAL, VERSION
+from scalejob.engine.engine import Engine, open_engine
+from scalejob.engine.jobs import key_of
+from scalejob.engine.logs import configure_logs
+from scalejob.engine.options import Options
+from scalejob.kube.client import Client
+
+
+async def run(options: Options) -> bool:
+    """Run until SIGTERM or SIGINT (True), or until a part has died (False)."""
+    configure_logs(options.log_format, options.log_level)
+    async with open_engine(options) as (engine, client):
+        await _first(engine.wait_listed(), engine.failed.wait())
+        if not engine.failed.is_set():
+            await kopf.operator(
+                registry=build_registry(engine, client),
+                settings=build_settings(),
+                standalone=True,
+                clusterwide=not options.namespaces,
+                namespaces=options.namespaces,
+                stop_flag=engine.failed,
+            )
+        return not engine.failed.is_set()
+
+
+async def _first(*waits: Any) -> None:
+    """Until one of them is over."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+def build_registry(engine: Engine, client: Client) -> kopf.OperatorRegistry:
+    """All handlers there are. Any other kind would make kopf write to the objects it watches."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(server=client.server, aiohttp_session=client.new_session())
+
+    @kopf.on.startup(registry=registry)
+    async def startup(logger: kopf.Logger, **_: Any) -> None:
+        logger.debug("watching ScaleJobs")
+
+    @kopf.on.cleanup(registry=registry)
+    async def cleanup(logger: kopf.Logger, **_: Any) -> None:
+        logger.debug("stopping")
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def on_event(event: kopf.RawEvent, **_: Any) -> None:
+        body: Any = event["object"]
+        if event["type"] == "DELETED":
+            engine.jobs.drop(key_of(body["metadata"]["namespace"], body["metadata"]["name"]))
+        else:
+            engine.jobs.put(body)
+
+    return registry
+
+
+def build_settings() -> kopf.OperatorSettings:
+    """kopf without anything that writes, and without anything that needs more rights than ours."""
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
+    settings.persistence.consistency_timeout = 0
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 5
+    settings.watching.reconnect_backoff = 1
+    settings.watching.chunk_size = 500
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = _EndlessBackoff()
+    settings.process.ultimate_exiting_timeout = 20  # less than a Pod's grace period of 30 s
+    return settings
+
+
+class _EndlessBackoff(Iterable[float]):
+    """An API server that is away for long is no reason to end: the caches stay, and nothing can be written anyway."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 1.0
+        while True:
+            yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+            delay = min(30.0, 2 * delay)
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Nothing is compared, so nothing is copied (it would be four fifths of the time per event) and nothing is stored."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        return {}
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """No handler of ours is retried, so there is no progress to store."""
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+    def purge(self, **_: Any) -> None:
+        pass
+
+    def touch(self, **_: Any) -> None:
+        pass
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence

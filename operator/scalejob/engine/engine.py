@@ -1,0 +1,219 @@
+"""Puts the parts together and runs them: reflectors, the resync of ScaleJobs, workers, the poller, the recorder, the health server."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from scalejob.contract import LABEL_JOB
+from scalejob.kube.backoff import backoff
+from scalejob.kube.client import PODS, Client, Object, Selection
+from scalejob.kube.config import load_config
+from scalejob.kube.errors import ApiError, Forbidden, NotFound
+from scalejob.kube.limiter import TokenBucket
+from scalejob.kube.reflector import Reflector
+from scalejob.kube.store import Entry, Store
+from scalejob.kube.workqueue import WorkQueue
+from scalejob.plan.model import Pod
+from scalejob.plan.observe import read_pod
+from scalejob.plan.pods import PodDefaults
+
+from .events import EventRecorder
+from .executor import Executor, Voices
+from .expectations import Expectations
+from .health import Check, serve_health
+from .jobs import JobStore, key_of
+from .metrics import Metrics
+from .options import Options
+from .progress import ProgressPoller
+from .reconciler import Reconciler, Seen
+from .status import SCALEJOBS, StatusWriter
+from .workers import Workers
+
+logger = logging.getLogger(__name__)
+
+# kopf's watch does not notice jobs that were deleted while it was interrupted; a full list does.
+_RESYNC_SECONDS = 300.0
+_RETRY_LIST_SECONDS = (1.0, 15.0)
+
+# A watch is heard of at least once a minute, and tries again every 30 s at most.
+_MAX_SILENCE_SECONDS = 300.0
+_MAX_QUEUE_AGE_SECONDS = 300.0
+
+
+class Engine:
+    """Everything but the watch of ScaleJobs, which feeds `jobs` from outside.
+
+    `async with engine.running()` starts it; `failed` is set when a part of it has died: then the process should end.
+    """
+
+    def __init__(self, options: Options, client: Client, metrics: Metrics) -> None:
+        self._options = options
+        self._client = client
+        self._metrics = metrics
+        self._queue = WorkQueue()
+        self.jobs = JobStore(self._queue.add)
+        self.listed = asyncio.Event()
+        self.failed = asyncio.Event()
+        self._expectations = Expectations()
+        self._pods: Store[Pod] = Store(self._on_pod)
+        self._reflectors = [self._reflector(scope) for scope in options.scopes]
+        self._progress = ProgressPoller(self._queue.add)
+        self._events = EventRecorder(client)
+        self._reconciler = self._new_reconciler()
+        metrics.follow(self.jobs, self._queue.__len__)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """All parts run while the context lasts."""
+        tasks = [asyncio.create_task(self._guard(part)) for part in self._parts()]
+        try:
+            async with serve_health(self._options.metrics_port, self._healthy, self._ready, self._metrics.registry):
+                yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_listed(self) -> None:
+        """Until all ScaleJobs were listed once: the CRD is there and may be read."""
+        await self.listed.wait()
+
+    def _parts(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            *(reflector.run() for reflector in self._reflectors),
+            self._resync(),
+            self._progress.run(),
+            self._events.run(),
+            *(self._work() for _ in range(self._options.workers)),
+        ]
+
+    async def _guard(self, part: Coroutine[Any, Any, None]) -> None:
+        """A part that ends by itself is a defect: say so and let the process end, since half an operator is worse than none."""
+        try:
+            await part
+        except Exception:
+            logger.exception("a part of the operator has died")
+            self.failed.set()
+
+    def _new_reconciler(self) -> Reconciler:
+        defaults = PodDefaults(trainer_image=self._options.trainer_image)
+        status = StatusWriter(self._client, self.jobs)
+        workers = Workers(self._client, self._expectations, defaults)
+        executor = Executor(self._client, status, workers, Voices(events=self._events, metrics=self._metrics))
+        seen = Seen(jobs=self.jobs, pods=self._pods, expectations=self._expectations, progress=self._progress)
+        return Reconciler(self._client, self._queue, seen, executor)
+
+    def _reflector(self, scope: str | None) -> Reflector[Pod]:
+        selection = Selection(resource=PODS, namespace=scope, label_selector=LABEL_JOB)
+        return Reflector(self._client, selection, self._pods, trim_pod)
+
+    def _on_pod(self, before: Entry[Pod] | None, after: Entry[Pod] | None) -> None:
+        """A Pod has changed: its job is to be looked at, and our own writes have been seen."""
+        entry = after or before
+        assert entry
+        if after:
+            self._expectations.fulfil(entry.owner_key, entry.value.name)
+        if after is None or after.value.is_deleting:
+            self._expectations.fulfil(entry.owner_key, entry.uid)
+        self._queue.add(entry.owner_key)
+
+    async def _work(self) -> None:
+        """One worker."""
+        for reflector in self._reflectors:
+            await reflector.synced.wait()
+        while True:
+            key = await self._queue.get()
+            started = time.monotonic()
+            try:
+                await self._reconciler.reconcile(key)
+                self._queue.succeeded(key)
+            except Exception as error:
+                self._report(key, error)
+                self._queue.retry(key)
+            finally:
+                self._queue.done(key)
+                self._metrics.reconcile_duration.observe(time.monotonic() - started)
+
+    def _report(self, key: str, error: Exception) -> None:
+        """Failures of the API server are a line; anything else is a defect and needs its trace."""
+        self._metrics.reconcile_errors.inc()
+        trace = None if isinstance(error, ApiError) else error
+        fields = {"job": key, "reason": type(error).__name__, "error": str(error)}
+        logger.warning("reconcile failed, will try again", extra=fields, exc_info=trace)
+
+    async def _resync(self) -> None:
+        """List all ScaleJobs now and then; until the first time that the API server lets us, ask more often."""
+        failures = 0
+        while True:
+            try:
+                for scope in self._options.scopes:
+                    await self._list_jobs(scope)
+            except ApiError as error:
+                failures += 1
+                logger.warning("cannot list ScaleJobs", extra={"reason": _advice(error), "error": str(error)})
+                await asyncio.sleep(backoff(failures, *_RETRY_LIST_SECONDS))
+            else:
+                failures = 0
+                self.listed.set()
+                await asyncio.sleep(_RESYNC_SECONDS)
+
+    async def _list_jobs(self, scope: str | None) -> None:
+        selection, bodies, continue_ = Selection(resource=SCALEJOBS, namespace=scope), [], ""
+        while True:
+            page = await self._client.list_page(selection, continue_=continue_)
+            bodies += page.items
+            continue_ = page.continue_
+            if not continue_:
+                return self.jobs.replace(bodies, namespace=scope, version=page.resource_version)
+
+    @property
+    def _healthy(self) -> dict[str, Check]:
+        return {
+            "watch": lambda: _too_long("silent", max(r.silence for r in self._reflectors), _MAX_SILENCE_SECONDS),
+            "queue": lambda: _too_long("stuck", self._queue.age, _MAX_QUEUE_AGE_SECONDS),
+            "parts": lambda: "a part has died" if self.failed.is_set() else None,
+        }
+
+    @property
+    def _ready(self) -> dict[str, Check]:
+        return {
+            "scalejobs": lambda: None if self.listed.is_set() else "not listed yet",
+            "pods": lambda: None if all(r.synced.is_set() for r in self._reflectors) else "not listed yet",
+        }
+
+
+@asynccontextmanager
+async def open_engine(options: Options) -> AsyncIterator[tuple[Engine, Client]]:
+    """A running engine and its client. Raises ConfigError."""
+    metrics = Metrics()
+    limiter = TokenBucket(qps=options.qps, burst=options.burst)
+    async with Client(load_config(options.kubeconfig), limiter=limiter, observe=metrics.observe_request) as client:
+        engine = Engine(options, client, metrics)
+        async with engine.running():
+            yield engine, client
+
+
+def trim_pod(body: Object) -> Entry[Pod] | None:
+    """None for Pods without a controlling owner: they carry our label, but are not of our making."""
+    pod, metadata = read_pod(body), body["metadata"]
+    if not pod.job_uid:
+        return None
+    return Entry(
+        uid=pod.uid,
+        namespace=metadata["namespace"],
+        owner_uid=pod.job_uid,
+        owner_key=key_of(metadata["namespace"], metadata["labels"][LABEL_JOB]),
+        value=pod,
+    )
+
+
+def _too_long(what: str, seconds: float, limit: float) -> str | None:
+    return f"{what} for {seconds:.0f} s" if seconds > limit else None
+
+
+def _advice(error: ApiError) -> str:
+    advice = {NotFound: "is the CRD installed?", Forbidden: "may the service account list scalejobs?"}
+    return advice.get(type(error), type(error).__name__)

@@ -1,0 +1,78 @@
+"""The ScaleJobs as they were last seen, parsed once per resourceVersion."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from scalejob.plan.model import Job, Unreadable
+from scalejob.plan.observe import read_job
+
+logger = logging.getLogger(__name__)
+
+
+def key_of(namespace: str, name: str) -> str:
+    """The key of a job in the store and in the work queue."""
+    return f"{namespace}/{name}"
+
+
+class JobStore:
+    """Versions only go forward: an event that is older than the answer to our own write is ignored.
+
+    `on_change` gets the key of each job that is new, changed or gone.
+    """
+
+    def __init__(self, on_change: Callable[[str], None]) -> None:
+        self._on_change = on_change
+        self._jobs: dict[str, Job | Unreadable] = {}
+
+    def __iter__(self) -> Iterator[Job | Unreadable]:
+        return iter(tuple(self._jobs.values()))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def get(self, key: str) -> Job | Unreadable | None:
+        """The job, or None if it is gone."""
+        return self._jobs.get(key)
+
+    def put(self, body: dict[str, Any]) -> None:
+        """A job from a watch or a list."""
+        if self._accept(body):
+            self._on_change(_key(body))
+
+    def put_own(self, body: dict[str, Any]) -> Job | Unreadable:
+        """The answer to our own write. Nobody needs to hear of it: who wrote it goes on with it."""
+        self._accept(body)
+        return self._jobs[_key(body)]
+
+    def drop(self, key: str) -> None:
+        """The job is gone."""
+        if self._jobs.pop(key, None):
+            self._on_change(key)
+
+    def replace(self, bodies: Iterable[dict[str, Any]], *, namespace: str | None, version: str) -> None:
+        """Take over a complete list of one namespace (None: of all) as it was at `version`.
+
+        Jobs that the list lacks are gone, unless they are younger than the list. All others are looked at anew, so that no lost
+        event is lost for long.
+        """
+        listed = {_key(body): body for body in bodies}
+        for key, job in tuple(self._jobs.items()):
+            in_scope = namespace in (None, job.namespace)
+            if in_scope and key not in listed and int(job.resource_version) <= int(version):
+                self.drop(key)
+        for key, body in listed.items():
+            self._accept(body)
+            self._on_change(key)
+
+    def _accept(self, body: dict[str, Any]) -> bool:
+        """Store it if it is newer than what we know."""
+        key, known = _key(body), self._jobs.get(_key(body))
+        if known and int(body["metadata"]["resourceVersion"]) <= int(known.resource_version):
+            return False
+        self._jobs[key] = read_job(body)
+        return True
+
+
+def _key(body: dict[str, Any]) -> str:
+    return key_of(body["metadata"]["namespace"], body["metadata"]["name"])

@@ -1,0 +1,120 @@
+"""One reconcile: fetch, guard, decide, act. Level-triggered: it looks at what is, never at what happened."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from scalejob.kube.backoff import backoff
+from scalejob.kube.client import Client
+from scalejob.kube.errors import Conflict, NotFound
+from scalejob.kube.store import Store
+from scalejob.kube.workqueue import WorkQueue
+from scalejob.plan.decide import decide
+from scalejob.plan.model import Job, Pod, Refusal, Unreadable
+from scalejob.plan.unreadable import decide_unreadable
+
+from .executor import Executor
+from .expectations import Expectations
+from .jobs import JobStore
+from .progress import ProgressPoller
+from .status import SCALEJOBS
+
+_REFUSAL_SECONDS = (0.5, 60.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A refusal that stands: told in the status, and not put to the test again before `until`."""
+
+    uid: str
+    refusal: Refusal
+    until: float
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a reconcile looks at."""
+
+    jobs: JobStore
+    pods: Store[Pod]
+    expectations: Expectations
+    progress: ProgressPoller
+
+
+class Reconciler:
+    """`reconcile(key)` is called by one worker per key at a time."""
+
+    def __init__(self, client: Client, queue: WorkQueue, seen: Seen, executor: Executor) -> None:
+        self._client = client
+        self._queue = queue
+        self._seen = seen
+        self._executor = executor
+        self._standing: dict[str, Standing] = {}
+
+    async def reconcile(self, key: str) -> None:
+        """Bring the job one step nearer to what it should be. Raises ApiError: try again later."""
+        job = self._seen.jobs.get(key)
+        try:
+            if job is None:
+                self._forget(key)
+            elif wait := self._seen.expectations.remaining(key):
+                self._queue.add_after(key, wait)
+            elif isinstance(job, Unreadable):
+                await self._explain(job)
+            else:
+                await self._advance(key, job)
+        except (NotFound, Conflict):
+            await self._look_again(key)
+
+    async def _advance(self, key: str, job: Job) -> None:
+        pods = self._seen.pods.owned_by(job.uid)
+        progress, refusal = self._seen.progress.latest(key), self._standing_refusal(key, job)
+        plan = decide(job, pods, datetime.now(UTC), progress=progress, refusal=refusal)
+        outcome = await self._executor.carry_out(job, plan)
+        self._seen.progress.follow(key, job, pods, plan)
+        if outcome.refusal:
+            self._stand(key, job, outcome.refusal)
+        elif plan.creates:
+            self._standing.pop(key, None)
+        if outcome.again_after is not None:
+            self._queue.add_after(key, outcome.again_after)
+
+    def _standing_refusal(self, key: str, job: Job) -> Refusal | None:
+        """Why nothing is created at present; None once it is time to try again."""
+        standing = self._standing.get(key)
+        left = standing.until - time.monotonic() if standing and standing.uid == job.uid else 0.0
+        if standing is None or left <= 0:
+            return None
+        self._queue.add_after(key, left)
+        return standing.refusal
+
+    def _stand(self, key: str, job: Job, refusal: Refusal) -> None:
+        """Remember it and look again at once: the status has to say so."""
+        before = self._standing.get(key)
+        times = before.times + 1 if before and before.uid == job.uid else 1
+        until = time.monotonic() + backoff(times, *_REFUSAL_SECONDS)
+        self._standing[key] = Standing(uid=job.uid, refusal=refusal, until=until, times=times)
+        self._queue.add(key)
+
+    async def _explain(self, job: Unreadable) -> None:
+        plan = decide_unreadable(job, datetime.now(UTC), self._seen.pods.owned_by(job.uid))
+        await self._executor.explain(job, plan)
+
+    async def _look_again(self, key: str) -> None:
+        """Something has changed behind our back: read the job itself; the store's listener queues it."""
+        namespace, name = key.split("/")
+        try:
+            body = await self._client.get(SCALEJOBS, namespace, name)
+        except NotFound:
+            self._seen.jobs.drop(key)
+        else:
+            self._seen.jobs.put(body)
+            self._queue.retry(key)
+
+    def _forget(self, key: str) -> None:
+        self._standing.pop(key, None)
+        self._seen.expectations.forget(key)
+        self._seen.progress.forget(key)
+        self._executor.forget(key)
+        self._queue.forget(key)

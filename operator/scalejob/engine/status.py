@@ -1,0 +1,75 @@
+"""Stores the status: only if it differs, with the resourceVersion as precondition, and not more often than people can read."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from scalejob.api.v1alpha1 import Status
+from scalejob.contract import API_VERSION, PLURAL
+from scalejob.kube.client import Client, Resource
+from scalejob.plan.model import Job, Plan, Unreadable
+
+from .jobs import JobStore, key_of
+
+SCALEJOBS = Resource(API_VERSION, PLURAL)
+
+# Fields that only inform, and how long after the last write a change of them may wait. Any other change is a decision: at once.
+_MAY_WAIT_SECONDS = {
+    "progress": 5.0,
+    "workers": 1.0,
+    "message": 1.0,
+    "conditions": 1.0,
+    "cost": 1.0,
+    "duration": 1.0,
+}
+
+
+class StatusWriter:
+    """One PATCH of `status` per reconcile at most."""
+
+    def __init__(self, client: Client, jobs: JobStore, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._jobs = jobs
+        self._clock = clock
+        self._written_at: dict[str, float] = {}
+
+    def delay(self, job: Job, plan: Plan) -> float:
+        """Seconds for which the whole plan may wait: it changes nothing but figures, and those were written just now."""
+        if plan.deletes or plan.creates or plan.delete_job or plan.events or job.status == plan.status:
+            return 0.0
+        written_at = self._written_at.get(key_of(job.namespace, job.name))
+        return max(0.0, written_at + may_wait(job.status, plan.status) - self._clock()) if written_at else 0.0
+
+    async def store(self, job: Job | Unreadable, status: Status) -> Job | Unreadable:
+        """The job as the API server holds it now. Raises Conflict if it has changed since it was read."""
+        before = job.status.to_wire()
+        patch = {
+            "metadata": {"resourceVersion": job.resource_version},
+            "status": merge_patch(before, status.to_wire()),
+        }
+        body = await self._client.merge_patch(SCALEJOBS, job.namespace, job.name, patch, subresource="status")
+        self._written_at[key_of(job.namespace, job.name)] = self._clock()
+        return self._jobs.put_own(body)
+
+    def forget(self, key: str) -> None:
+        """The job is gone."""
+        self._written_at.pop(key, None)
+
+
+def may_wait(old: Status, new: Status) -> float:
+    """Seconds that the change from `old` to `new` may wait, by the most urgent field."""
+    changed = [name for name in Status.model_fields if getattr(old, name) != getattr(new, name)]
+    return min((_MAY_WAIT_SECONDS.get(name, 0.0) for name in changed), default=0.0)
+
+
+def merge_patch(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """All of `new`, and null for what only `old` has.
+
+    Not the difference: defaults of the models are in `old` even where the stored object lacks them.
+    """
+    gone = {name: None for name in old if name not in new}
+    return gone | {name: _merge_value(old.get(name), value) for name, value in new.items()}
+
+
+def _merge_value(old: Any, new: Any) -> Any:
+    return merge_patch(old, new) if isinstance(old, dict) and isinstance(new, dict) else new

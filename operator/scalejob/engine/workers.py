@@ -1,0 +1,170 @@
+"""Makes the Service and the Pods of an attempt, or says why the API server will not have them. Nothing stays half made."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scalejob.contract import Reason
+from scalejob.kube.client import PODS, SERVICES, Client, Object, Resource
+from scalejob.kube.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound, PolicyDenied, QuotaExceeded
+from scalejob.plan.model import Job, PodRef, Refusal, Unreadable
+from scalejob.plan.pods import PodDefaults, build_pod, build_service
+
+from .expectations import Expectations
+from .jobs import key_of
+
+logger = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 32
+
+# What the API server may hold against the objects themselves. Trying again changes nothing until somebody changes something.
+_REFUSALS: dict[type[ApiError], Reason] = {
+    QuotaExceeded: Reason.QUOTA_EXCEEDED,
+    PolicyDenied: Reason.POLICY_DENIED,
+    Invalid: Reason.INVALID_SPEC,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An object of ours that now exists. `is_new` is False for one that had existed before."""
+
+    body: Object
+    is_new: bool
+
+
+class Workers:
+    """Creates and deletes the children of jobs."""
+
+    def __init__(self, client: Client, expectations: Expectations, defaults: PodDefaults) -> None:
+        self._client = client
+        self._expectations = expectations
+        self._defaults = defaults
+        self._served: dict[str, tuple[str, int]] = {}  # key -> uid and attempt whose Service was seen
+
+    async def create(self, job: Job, indices: Sequence[int]) -> Refusal | None:
+        """The Service, then the Pods `indices` of the present attempt; a refusal undoes the Pods made here."""
+        return await self._ensure_service(job) or await self._try_first(job, indices) or await self._all(job, indices)
+
+    async def delete(self, job: Job | Unreadable, pods: Sequence[PodRef]) -> None:
+        """Delete these very Pods; those that are gone already are no error."""
+        for batch in _chunks(pods):
+            _raise_first(await asyncio.gather(*(self._delete(job, p) for p in batch), return_exceptions=True))
+
+    def forget(self, key: str) -> None:
+        """The job is gone."""
+        self._served.pop(key, None)
+
+    async def _ensure_service(self, job: Job) -> Refusal | None:
+        """Once per attempt: DNS names of the Pods must resolve when they start."""
+        key, known = key_of(job.namespace, job.name), (job.uid, job.status.attempt)
+        if self._served.get(key) == known:
+            return None
+        made = await self._make(SERVICES, job, build_service(job))
+        if isinstance(made, Refusal):
+            return made
+        self._served[key] = known
+        return None
+
+    async def _try_first(self, job: Job, indices: Sequence[int]) -> Refusal | None:
+        """A dry run of one Pod: most refusals concern all Pods alike, and then not even one is made."""
+        made = await self._make(PODS, job, self._pod(job, indices[0]), dry_run=True)
+        return made if isinstance(made, Refusal) else None
+
+    async def _all(self, job: Job, indices: Sequence[int]) -> Refusal | None:
+        """Slow start, so that an API server in trouble gets one request, not hundreds (kubernetes/kubernetes#49142)."""
+        new: list[PodRef] = []
+        for batch in slow_start(indices):
+            results = await asyncio.gather(*(self._create(job, i) for i in batch), return_exceptions=True)
+            new += [_ref(r.body) for r in results if isinstance(r, Made) and r.is_new]
+            _raise_first(results)
+            if refusal := next((r for r in results if isinstance(r, Refusal)), None):
+                await self.delete(job, new)
+                return refusal
+        return None
+
+    async def _create(self, job: Job, index: int) -> Made | Refusal:
+        key, pod = key_of(job.namespace, job.name), self._pod(job, index)
+        name = pod["metadata"]["name"]
+        self._expectations.expect(key, name)
+        try:
+            made = await self._make(PODS, job, pod)
+        except ApiError:
+            self._expectations.fulfil(key, name)
+            raise
+        if isinstance(made, Refusal) or not made.is_new:
+            self._expectations.fulfil(key, name)
+        return made
+
+    async def _delete(self, job: Job | Unreadable, pod: PodRef) -> None:
+        key = key_of(job.namespace, job.name)
+        self._expectations.expect(key, pod.uid)
+        try:
+            await self._client.delete(PODS, job.namespace, pod.name, uid=pod.uid)
+        except (NotFound, Conflict):  # gone; Conflict: and a namesake has taken its place
+            self._expectations.fulfil(key, pod.uid)
+        except ApiError:
+            self._expectations.fulfil(key, pod.uid)
+            raise
+
+    async def _make(self, resource: Resource, job: Job, body: Object, *, dry_run: bool = False) -> Made | Refusal:
+        """Create one object; one of the same name and owner is as good: it was made before a crash or a lost answer."""
+        try:
+            made = await self._client.create(resource, job.namespace, body, dry_run=dry_run)
+            return Made(body=made, is_new=not dry_run)
+        except AlreadyExists:
+            return await self._adopt(resource, job, body)
+        except tuple(_REFUSALS) as error:
+            return Refusal(reason=_REFUSALS[type(error)], message=error.message)
+
+    async def _adopt(self, resource: Resource, job: Job, body: Object) -> Made | Refusal:
+        name = body["metadata"]["name"]
+        found = await self._client.get(resource, job.namespace, name)
+        if owner_uid(found) == job.uid:
+            return Made(body=found, is_new=False)
+        message = f"{body['kind']} {job.namespace}/{name} exists and belongs to {_owner_text(found)}, not to this job"
+        return Refusal(reason=Reason.NAME_CONFLICT, message=message)
+
+    def _pod(self, job: Job, index: int) -> dict[str, Any]:
+        return build_pod(job, job.status.attempt, index, self._defaults)
+
+
+def slow_start(indices: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Batches of 1, 2, 4, ..., MAX_IN_FLIGHT, MAX_IN_FLIGHT, ..."""
+    start, size = 0, 1
+    while start < len(indices):
+        yield indices[start : start + size]
+        start, size = start + size, min(2 * size, MAX_IN_FLIGHT)
+
+
+def owner_uid(body: Object) -> str | None:
+    """uid of the controlling owner."""
+    owner = _controller(body)
+    return owner["uid"] if owner else None
+
+
+def _controller(body: Object) -> Object | None:
+    owners = body["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def _owner_text(body: Object) -> str:
+    owner = _controller(body)
+    return f"{owner['kind']} {owner['name']}" if owner else "nobody"
+
+
+def _ref(body: Object) -> PodRef:
+    return PodRef(name=body["metadata"]["name"], uid=body["metadata"]["uid"])
+
+
+def _chunks(pods: Sequence[PodRef]) -> Iterator[Sequence[PodRef]]:
+    return (pods[i : i + MAX_IN_FLIGHT] for i in range(0, len(pods), MAX_IN_FLIGHT))
+
+
+def _raise_first(results: Sequence[object]) -> None:
+    """All requests of a batch have ended; if some failed, one of their errors stands for them."""
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

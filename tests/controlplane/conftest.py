@@ -1,0 +1,86 @@
+"""One control plane, one fake kubelet and one operator for all tests of this tier; a namespace of its own for each test."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from scalejob.engine.status import SCALEJOBS
+from scalejob.kube.client import Client, Selection
+from scalejob.kube.config import from_kubeconfig
+from scalejob.kube.limiter import TokenBucket
+from tests.controlplane.api import Api, Jobs
+from tests.controlplane.control_plane import ControlPlane, OperatorProcess, free_port
+from tests.controlplane.fake_nodes import FakeKubelet, add_node
+from tests.tools import ROOT
+
+_numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests here share one event loop: the client and the kubelet live in it."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
+        yield plane
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def api(control_plane: ControlPlane) -> AsyncIterator[Api]:
+    """As admin, with the CRD and the operator's rights installed as the manifests say, and two nodes."""
+    control_plane.kubectl(
+        "apply", "-f", str(ROOT / "manifests" / "crd.yaml"), "-f", str(ROOT / "manifests" / "operator.yaml")
+    )
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/scalejobs.scalejob.io", "--timeout=30s")
+    config = from_kubeconfig(control_plane.home / "admin.kubeconfig")
+    async with Client(config, limiter=TokenBucket(qps=5000, burst=5000)) as client:
+        api = Api(client)
+        await add_node(api, "cpu-node")
+        await add_node(api, "gpu-node", nvidia_com__gpu="8")
+        yield api
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kubelet(api: Api) -> AsyncIterator[FakeKubelet]:
+    kubelet = FakeKubelet(api)
+    async with kubelet.running():
+        yield kubelet
+
+
+@pytest.fixture(scope="session")
+def operator_process(control_plane: ControlPlane, api: Api) -> Iterator[OperatorProcess]:
+    """Not started; ended in any case."""
+    account = ("--namespace", "scalejob-system", "create", "token", "scalejob-operator", "--duration", "2h")
+    token = control_plane.kubectl(*account).stdout.strip()
+    kubeconfig = control_plane.access_with(token).write_kubeconfig(control_plane.home / "operator.kubeconfig")
+    process = OperatorProcess(kubeconfig, control_plane.home / "operator.log", free_port())
+    yield process
+    if process.is_running:
+        process.kill()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def operator(operator_process: OperatorProcess, kubelet: FakeKubelet) -> OperatorProcess:
+    """Running with its defaults."""
+    if not operator_process.is_running:
+        await operator_process.start()
+    return operator_process
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def jobs(api: Api) -> AsyncIterator[Jobs]:
+    """A new namespace; its jobs are deleted in the end, so that they do not disturb the tests that count."""
+    jobs = Jobs(api, f"t{next(_numbers)}")
+    await api.new_namespace(jobs.namespace)
+    yield jobs
+    page = await api.client.list_page(Selection(resource=SCALEJOBS, namespace=jobs.namespace))
+    for job in page.items:
+        await jobs.delete(job["metadata"]["name"])
