@@ -1,0 +1,65 @@
+"""Random draws keyed by the global row number: the same for any number of ranks and any assignment of blocks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..comm import Comm
+from ..data.blocks import Block, Blocks
+from .moments import row_weights
+
+
+def uniform(key: Sequence[int], row_N: Tensor) -> Tensor:
+    """One number of (0, 1) for each row (ascending int64), float64, by Philox: the counter is the row, the key the rest.
+
+    key: non-negative integers, for example (seed, purpose, round).
+    """
+    if not len(row_N):
+        return torch.empty(0, dtype=torch.float64)
+    first = int(row_N[0])
+    philox = np.random.Philox(key=np.random.SeedSequence(key).generate_state(2, np.uint64), counter=first)
+    words = philox.random_raw(4 * (int(row_N[-1]) - first + 1))[::4]  # a step of the counter gives four words
+    # 52 bits and a half: never 0 and never 1.
+    values = ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return torch.from_numpy(values)[row_N - first]
+
+
+def draw_rows(comm: Comm, blocks: Blocks, count: int, key: Sequence[int]) -> Tensor:
+    """Global numbers of up to `count` rows, drawn without replacement in proportion to their weights, in the order drawn.
+
+    Efraimidis and Spirakis (2006): the smallest -log(u) / weight win. Rows of weight 0 are never drawn.
+    """
+    keys, rows = [torch.empty(0, dtype=torch.float64)], [torch.empty(0, dtype=torch.int64)]
+    for key_N, row_N in blocks.map(lambda block: _weighted_keys(block, key)):
+        keys.append(key_N)
+        rows.append(row_N)
+    key_N, row_N = _smallest(torch.cat(keys), torch.cat(rows), count)
+    return _smallest(torch.cat(comm.all_gather(key_N)), torch.cat(comm.all_gather(row_N)), count)[1]
+
+
+def gather_rows(comm: Comm, blocks: Blocks, row_K: Tensor) -> Tensor:
+    """The features of the given rows, in their order, on all ranks: float64, shape (K, D)."""
+    rows = [torch.empty(0, dtype=torch.int64)]
+    values = [torch.empty(0, blocks.num_features, dtype=torch.float64)]
+    for block in blocks.blocks:
+        wanted_N = torch.isin(block.row_N, row_K)
+        rows.append(block.row_N[wanted_N])
+        values.append(block.X_ND[wanted_N].to(torch.float64))
+    row_F = torch.cat(comm.all_gather(torch.cat(rows)))
+    X_FD = torch.cat(comm.all_gather(torch.cat(values)))
+    order_F = torch.argsort(row_F)
+    return X_FD[order_F[torch.searchsorted(row_F[order_F], row_K)]]
+
+
+def _weighted_keys(block: Block, key: Sequence[int]) -> tuple[Tensor, Tensor]:
+    weight_N = row_weights(block)
+    some_N = weight_N > 0
+    return (-uniform(key, block.row_N).log() / weight_N)[some_N], block.row_N[some_N]
+
+
+def _smallest(key_N: Tensor, row_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` smallest by (key, row)."""
+    order_N = torch.from_numpy(np.lexsort((row_N.numpy(), key_N.numpy())))[:count]
+    return key_N[order_N], row_N[order_N]

@@ -1,0 +1,151 @@
+"""A linear two-class problem over all blocks: its value, gradient and Hessian as exact sums.
+
+    f(w, b) = l2/2 |w|^2 + intercept_l2/2 b^2 + sum_i c_i loss(y_i (x_i w + b)),   y_i = +1 for one class, -1 for the others
+
+Inside, features are taken about a shift close to their means: x_i w + b = (x_i - shift) w + offset. That keeps the Hessian
+well conditioned, so that it can be summed in the dtype of the features; gradient and value are always float64.
+A point is a float64 tensor (w, offset) of D + 1 numbers; without an intercept, shift and offset are 0.
+
+Legend: N rows of a block, D features, P = D + 1, T step sizes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..comm import Comm
+from ..data.blocks import Block, Blocks
+from ..exact import sum_blocks
+from .linalg import gram
+from .losses import MarginLoss, hinge
+from .moments import SLACK, Moments, row_weights
+
+STEPS_T = 0.5 ** torch.arange(1, 17, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """f and its derivatives at a point. The penalty is included."""
+
+    value: float
+    gradient_P: Tensor
+    hessian_PP: Tensor
+    positive_P: Tensor  # the part of the loss's gradient that comes from rows with y = +1
+    negative_P: Tensor  # and from the others
+    hinge: float  # sum of c_i max(0, 1 - margin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginProblem:
+    """The rows, their costs and the penalty."""
+
+    comm: Comm
+    blocks: Blocks
+    x: Moments  # without weights
+    positive: int  # the class with y = +1
+    cost_positive: float  # multiplies the weights of its rows
+    cost_negative: float
+    max_cost: float  # bound on any c_i
+    l2: float
+    intercept_l2: float
+    fit_intercept: bool
+
+    @property
+    def shift_D(self) -> Tensor:
+        """Exact in the dtype of the features."""
+        shift_D = self.x.mean_D if self.fit_intercept else torch.zeros_like(self.x.mean_D)
+        return shift_D.to(self.x.dtype).to(torch.float64)
+
+    @property
+    def free(self) -> int:
+        """Coordinates of a point that may change."""
+        return len(self.x.mean_D) + self.fit_intercept
+
+    @property
+    def norm_P(self) -> Tensor:
+        """Bounds on the lengths of the columns of (x - shift, 1)."""
+        square_D = self.x.square_D + self.x.weight * (self.x.mean_D - self.shift_D) ** 2
+        return torch.cat([square_D, torch.tensor([self.x.weight], dtype=torch.float64)]).sqrt() * SLACK
+
+    def penalty_PP(self) -> Tensor:
+        """The matrix of the penalty: b = offset - shift w."""
+        b_P = torch.cat([-self.shift_D, torch.ones(1, dtype=torch.float64)])
+        l2_P = torch.cat([torch.full_like(self.shift_D, self.l2), torch.zeros(1, dtype=torch.float64)])
+        return torch.diag(l2_P) + self.intercept_l2 * torch.outer(b_P, b_P)
+
+    def intercept(self, point_P: Tensor) -> float:
+        return float(point_P[-1] - (self.shift_D * point_P[:-1]).sum())
+
+    def original_gradient(self, gradient_P: Tensor) -> Tensor:
+        """The gradient by (w, b) from that by (w, offset)."""
+        return torch.cat([gradient_P[:-1] + self.shift_D * gradient_P[-1], gradient_P[-1:]])
+
+    def evaluate(self, point_P: Tensor, loss: MarginLoss, *, precise: bool = False) -> Evaluation:
+        """One pass over the blocks, one collective. precise: the Hessian in float64 whatever the dtype of the features."""
+        dtype = torch.float64 if precise else self.x.dtype
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = block.X_ND.to(torch.float64)
+            sign_N, cost_N = self._labels(block)
+            m_N = sign_N * self._decision(X_ND, point_P)
+            slope_N = cost_N * loss.slope(m_N)
+            sides_2N = torch.stack([slope_N * (sign_N > 0), -slope_N * (sign_N < 0)])
+            sides_2P = torch.cat(
+                [sides_2N @ X_ND - torch.outer(sides_2N.sum(1), self.shift_D), sides_2N.sum(1)[:, None]], dim=1
+            )
+            values_2 = torch.stack([cost_N @ loss.value(m_N), cost_N @ hinge(m_N)])
+            return [values_2, sides_2P, self._hessian(block, (cost_N * loss.curvature(m_N)).to(dtype))]
+
+        values_2, sides_2P, hessian_PP = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_P, loss))
+        penalty_PP = self.penalty_PP()
+        return Evaluation(
+            value=float(values_2[0]) + float(point_P @ penalty_PP @ point_P) / 2,
+            gradient_P=sides_2P.sum(0) + penalty_PP @ point_P,
+            hessian_PP=hessian_PP + penalty_PP,
+            positive_P=sides_2P[0],
+            negative_P=sides_2P[1],
+            hinge=float(values_2[1]),
+        )
+
+    def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
+        """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = block.X_ND.to(torch.float64)
+            sign_N, cost_N = self._labels(block)
+            z_N, change_N = self._decision(X_ND, point_P), self._decision(X_ND, direction_P)
+            m_NT = sign_N[:, None] * (z_N[:, None] + change_N[:, None] * STEPS_T)
+            return [cost_N @ loss.value(m_NT)]
+
+        radius = float(((point_P.abs() + direction_P.abs()) * self.norm_P).sum())
+        bound = self.max_cost * loss.growth(self.blocks.num_rows, radius)
+        (values_T,) = sum_blocks(self.comm, self.blocks, partial, [torch.full_like(STEPS_T, bound)])
+        points_TP = point_P + STEPS_T[:, None] * direction_P
+        return values_T + ((points_TP @ self.penalty_PP()) * points_TP).sum(1) / 2
+
+    def _decision(self, X_ND: Tensor, point_P: Tensor) -> Tensor:
+        return X_ND @ point_P[:-1] + self.intercept(point_P)
+
+    def _labels(self, block: Block) -> tuple[Tensor, Tensor]:
+        """y (-1.0 or +1.0) and c of the rows."""
+        is_positive_N = block.y_N == self.positive
+        cost_N = row_weights(block) * torch.where(is_positive_N, self.cost_positive, self.cost_negative)
+        return is_positive_N.to(torch.float64).mul_(2).sub_(1), cost_N
+
+    def _hessian(self, block: Block, curvature_N: Tensor) -> Tensor:
+        """sum of curvature * (x - shift, 1)(x - shift, 1)', over the rows where it is not 0. Returns float64."""
+        active_A = curvature_N.nonzero()[:, 0]
+        root_A = curvature_N[active_A].sqrt()[:, None]
+        X_AD = block.X_ND if len(active_A) == len(block) else block.X_ND.index_select(0, active_A)
+        X_AP = torch.cat([(X_AD.to(root_A.dtype) - self.shift_D.to(root_A.dtype)) * root_A, root_A], dim=1)
+        return gram(X_AP).to(torch.float64)
+
+    def _bounds(self, point_P: Tensor, loss: MarginLoss) -> list[Tensor]:
+        n, norm_P = self.blocks.num_rows, self.norm_P
+        radius = float((point_P.abs() * norm_P).sum())
+        value = self.max_cost * max(loss.growth(n, radius), n + n**0.5 * radius)
+        gradient_P = self.max_cost * loss.slope_square(n, radius) ** 0.5 * norm_P
+        # A Hessian summed in float32 may exceed its bound by rounding.
+        hessian_PP = self.max_cost * loss.max_curvature * torch.outer(norm_P, norm_P) * 1.01
+        return [torch.full((2,), value, dtype=torch.float64), gradient_P.expand(2, -1), hessian_PP]

@@ -1,0 +1,205 @@
+"""Softmax regression over all blocks: exact sums for value and gradient, L-BFGS on rank 0 in whitened features.
+
+The Hessian of K classes has (K D)^2 entries, too many to sum. One Gram matrix of the features makes them independent and of
+equal variance; in those coordinates L-BFGS needs few iterations whatever the units and correlations of the features.
+
+Legend: N rows of a block, D features, P = D + 1, K classes, R independent features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..comm import Comm
+from ..data.blocks import Block, Blocks
+from ..exact import sum_blocks
+from .base import Progress
+from .classes import Classes
+from .leader import lead
+from .linalg import gram, whitening
+from .moments import SLACK, Moments, row_weights
+from .newton import Options
+
+MEMORY = 20  # pairs of vectors that L-BFGS keeps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultinomialSolution:
+    """Where L-BFGS ended. Equal on all ranks."""
+
+    coef_KD: Tensor
+    intercept_K: Tensor
+    n_iter: int
+    objective: float
+    certificate: float  # largest component of the gradient divided by the sum of costs
+    converged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultinomialProblem:
+    """The rows, their costs and the penalty. A point is (W, offset) of shape (K, P), features taken about their means."""
+
+    comm: Comm
+    blocks: Blocks
+    x: Moments  # without weights
+    classes: Classes
+    cost: float  # sum of the costs of all rows
+    l2: float
+    fit_intercept: bool
+
+    @property
+    def shift_D(self) -> Tensor:
+        return self.x.mean_D if self.fit_intercept else torch.zeros_like(self.x.mean_D)
+
+    @property
+    def norm_P(self) -> Tensor:
+        """Bounds on the lengths of the columns of (x - shift, 1)."""
+        square_D = self.x.square_D + self.x.weight * (self.x.mean_D - self.shift_D) ** 2
+        return torch.cat([square_D, torch.tensor([self.x.weight], dtype=torch.float64)]).sqrt() * SLACK
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.classes.count, len(self.shift_D) + 1
+
+    def intercepts(self, point_KP: Tensor) -> Tensor:
+        return point_KP[:, -1] - (point_KP[:, :-1] * self.shift_D).sum(1)
+
+    def evaluate(self, point_KP: Tensor) -> tuple[float, Tensor]:
+        """The objective and its gradient (K, P), in one pass and one collective."""
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND, cost_N = block.X_ND.to(torch.float64), self._costs(block)
+            z_NK = X_ND @ point_KP[:, :-1].T + self.intercepts(point_KP)
+            log_NK = z_NK - torch.logsumexp(z_NK, dim=1, keepdim=True)
+            own_N1 = block.y_N[:, None]
+            value = -(cost_N @ log_NK.gather(1, own_N1)[:, 0])
+            slope_NK = log_NK.exp_()
+            slope_NK.scatter_add_(1, own_N1, torch.full_like(own_N1, -1.0, dtype=torch.float64))
+            slope_NK *= cost_N[:, None]
+            sum_K = slope_NK.sum(0)
+            return [value, torch.cat([slope_NK.T @ X_ND - torch.outer(sum_K, self.shift_D), sum_K[:, None]], dim=1)]
+
+        value, gradient_KP = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_KP))
+        coef_KD = point_KP[:, :-1]
+        gradient_KP[:, :-1] += self.l2 * coef_KD
+        if not self.fit_intercept:
+            gradient_KP[:, -1] = 0
+        return float(value) + self.l2 * float((coef_KD**2).sum()) / 2, gradient_KP
+
+    def curvature(self) -> Tensor:
+        """Mean of (x - shift)(x - shift)', costs and penalty included: a model of the Hessian by one class, up to a factor."""
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = (block.X_ND.to(torch.float64) - self.shift_D) * self._costs(block).sqrt()[:, None]
+            return [gram(X_ND)]
+
+        norm_D = self.norm_P[:-1]
+        (gram_DD,) = sum_blocks(self.comm, self.blocks, partial, [self.classes.max_cost * torch.outer(norm_D, norm_D)])
+        return (gram_DD + self.l2 * torch.eye(len(norm_D), dtype=torch.float64)) / self.cost
+
+    def certificate(self, gradient_KP: Tensor) -> float:
+        """The largest component of the gradient by (W, b), divided by the sum of costs."""
+        original_KD = gradient_KP[:, :-1] + torch.outer(gradient_KP[:, -1], self.shift_D)
+        return max(float(original_KD.abs().max()), float(gradient_KP[:, -1].abs().max())) / self.cost
+
+    def _costs(self, block: Block) -> Tensor:
+        return row_weights(block) * self.classes.weight_K[block.y_N]
+
+    def _bounds(self, point_KP: Tensor) -> list[Tensor]:
+        n, max_cost = self.blocks.num_rows, self.classes.max_cost
+        radius = float(
+            (point_KP.abs() @ self.norm_P).sum()
+        )  # root of the sum of squares of all decision values, at most
+        value = max_cost * (n * np.log(len(point_KP)) + 2 * n**0.5 * radius)
+        gradient_P = max_cost * n**0.5 * self.norm_P * SLACK
+        return [torch.tensor(value, dtype=torch.float64), gradient_P.repeat(len(point_KP), 1)]
+
+
+def minimise_multinomial(problem: MultinomialProblem, options: Options, progress: Progress) -> MultinomialSolution:
+    """Minimises until the certificate and the expected decrease (relative to the value) are within the tolerance."""
+    curvature_DD = problem.curvature()
+    shape, size = problem.shape, problem.shape[0] * problem.shape[1]
+
+    def serve(request: Tensor) -> tuple[float, Tensor]:
+        step, certificate = request[:2].tolist()
+        if step:
+            progress(int(step), metric=options.metric, value=certificate)
+        return problem.evaluate(request[2:].reshape(shape))
+
+    def solve(ask: Callable[[Tensor], tuple[float, Tensor]]) -> Tensor:
+        return _Lbfgs(problem, ask, whitening(curvature_DD), options).run()
+
+    found = lead(problem.comm, serve, solve, request=2 + size, answer=4 + size)
+    n_iter, objective, certificate, converged = found[:4].tolist()
+    progress(int(n_iter), metric=options.metric, value=certificate)
+    point_KP = found[4:].reshape(shape)
+    return MultinomialSolution(
+        coef_KD=point_KP[:, :-1],
+        intercept_K=problem.intercepts(point_KP)
+        if problem.fit_intercept
+        else torch.zeros(shape[0], dtype=torch.float64),
+        n_iter=int(n_iter),
+        objective=objective,
+        certificate=certificate,
+        converged=bool(converged),
+    )
+
+
+class _Lbfgs:
+    """scipy's L-BFGS-B in whitened features, on rank 0."""
+
+    def __init__(
+        self,
+        problem: MultinomialProblem,
+        ask: Callable[[Tensor], tuple[float, Tensor]],
+        whitening_DR: Tensor,
+        options: Options,
+    ) -> None:
+        self._problem, self._ask, self._options = problem, ask, options
+        self._whitening_DR = whitening_DR
+        self._n_iter, self._certificate, self._is_small = 0, float("inf"), False
+
+    def run(self) -> Tensor:
+        """n_iter, objective, certificate, converged, and the point."""
+        from scipy.optimize import minimize
+
+        size = self._problem.shape[0] * (self._whitening_DR.shape[1] + 1)
+        limits = {"maxiter": self._options.max_iterations, "maxfun": 10 * self._options.max_iterations + 10}
+        exact = {"maxcor": MEMORY, "ftol": 0.0, "gtol": 0.0}  # `_after_step` says when to stop
+        found = minimize(
+            self._evaluate,
+            np.zeros(size),
+            jac=True,
+            method="L-BFGS-B",
+            callback=self._after_step,
+            options=limits | exact,
+        )
+        self._evaluate(found.x)
+        converged = self._is_small and self._certificate <= self._options.tolerance
+        facts = [self._n_iter, found.fun * self._problem.cost, self._certificate, converged]
+        return torch.cat([torch.tensor(facts, dtype=torch.float64), self._point(found.x).reshape(-1)])
+
+    def _evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        header = torch.tensor([self._n_iter, self._certificate], dtype=torch.float64)
+        value, gradient_KP = self._ask(torch.cat([header, self._point(x).reshape(-1)]))
+        self._certificate = self._problem.certificate(gradient_KP)
+        white_KP = (
+            torch.cat([gradient_KP[:, :-1] @ self._whitening_DR, gradient_KP[:, -1:]], dim=1) / self._problem.cost
+        )
+        mean = value / self._problem.cost
+        # In these coordinates the Hessian is about the identity times p (1 - p).
+        small = float((white_KP**2).sum()) <= 0.1 * self._options.tolerance * mean
+        self._is_small = small or mean <= self._options.tolerance
+        return mean, white_KP.reshape(-1).numpy()
+
+    def _after_step(self, intermediate_result: object) -> None:
+        self._n_iter += 1
+        if self._is_small and self._certificate <= self._options.tolerance:
+            raise StopIteration
+
+    def _point(self, x: np.ndarray) -> Tensor:
+        white_KP = torch.from_numpy(x.copy()).reshape(self._problem.shape[0], -1)
+        return torch.cat([white_KP[:, :-1] @ self._whitening_DR.T, white_KP[:, -1:]], dim=1)

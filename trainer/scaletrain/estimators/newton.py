@@ -1,0 +1,256 @@
+"""Newton's method for two-class linear problems (`MarginProblem`), led by rank 0.
+
+One pass and one collective give value, gradient and Hessian at the full step; only if that step is refused (Armijo) a second
+pass tries 16 shorter ones at once. Squared hinge: Newton on the active rows (Keerthi and DeCoste 2005; the objective of
+LIBLINEAR -s 2). Logistic: IRLS. Hinge: a smooth hinge whose width shrinks until the duality gap is closed (Chapelle 2007).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainerError
+from .base import Progress
+from .leader import lead
+from .linalg import factor
+from .losses import MarginLoss, SmoothHinge
+from .margin import STEPS_T, Evaluation, MarginProblem
+
+ARMIJO = 1e-4
+ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
+SINGULAR = 1e-14  # relative; see `factor`
+LOSE_DIGITS = 0.01  # a Hessian in float32 will do as long as condition * epsilon stays below
+FIRST_WIDTH, SHRINK, LAST_WIDTH = 1.0, 0.3, 1e-9  # of the smooth hinge
+TOO_LARGE = 1e100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """Where Newton's method ended. Equal on all ranks."""
+
+    coef_D: Tensor
+    intercept: float
+    n_iter: int
+    objective: float  # for the hinge: with the hinge itself, not the smooth one
+    certificate: float  # what was compared with the tolerance
+    converged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    tolerance: float
+    max_iterations: int
+    metric: str  # what progress calls the certificate
+    first_step: int = 0  # steps of earlier problems, for progress
+
+
+# certificate = certify(problem, evaluation here, evaluation at 0, point)
+Certify = Callable[[MarginProblem, Evaluation, Evaluation, Tensor], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """A point and what is known there."""
+
+    point_P: Tensor
+    at: Evaluation
+    first: Evaluation  # at 0
+    certificate: float
+    width: float  # of the smooth hinge; unused otherwise
+    precise: bool
+    n_iter: int
+
+
+def minimise(
+    problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
+) -> Solution:
+    """Minimises a smooth loss until certificate and Newton decrement (relative to the value) are within the tolerance."""
+
+    def solve(newton: "_Newton") -> tuple[_State, bool]:
+        state = newton.start(width=0.0, precise=False)
+        while True:
+            direction_P, decrement, precise = newton.direction(state)
+            # Relative to the first value only where all loss is gone, as it can be without a penalty.
+            small = (
+                decrement <= options.tolerance * state.at.value
+                or state.at.value <= options.tolerance * state.first.value
+            )
+            converged = small and state.certificate <= options.tolerance
+            if converged or state.n_iter == options.max_iterations:
+                return state, converged
+            following = newton.step(replace(state, precise=precise), direction_P, decrement)
+            if following is None:
+                return state, False
+            state = following
+
+    return _lead(problem, lambda width: loss, certify, solve, options, progress)
+
+
+def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress) -> Solution:
+    """Minimises the hinge loss until the relative duality gap is within the tolerance."""
+
+    def solve(newton: "_Newton") -> tuple[_State, bool]:
+        state = newton.start(width=FIRST_WIDTH, precise=True)
+        while state.certificate > options.tolerance and state.n_iter < options.max_iterations:
+            direction_P, decrement, _ = newton.direction(state)
+            gap = state.certificate * hinge_objective(problem, state.at, state.point_P)
+            is_minimum = gap <= 2 * smoothing_gap(state.at, state.point_P)
+            following = None if is_minimum else newton.step(state, direction_P, decrement)
+            if following is None and state.width <= LAST_WIDTH:
+                break
+            state = following or newton.narrow(state)
+        return state, state.certificate <= options.tolerance
+
+    return _lead(problem, SmoothHinge, duality_gap, solve, options, progress)
+
+
+def gradient_ratio(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
+    """|gradient| by its value at 0, in the coordinates of the data."""
+    start = float(problem.original_gradient(first.gradient_P)[: problem.free].norm())
+    return float(problem.original_gradient(at.gradient_P)[: problem.free].norm()) / start if start else 0.0
+
+
+def mean_gradient(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
+    """The largest component of the gradient divided by the sum of costs, in the coordinates of the data."""
+    cost = float(first.value) / LOG_2  # each row costs log 2 at 0
+    return float(problem.original_gradient(at.gradient_P)[: problem.free].abs().max()) / cost
+
+
+LOG_2 = 0.6931471805599453
+
+
+def duality_gap(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
+    """(primal - dual) / primal for the hinge loss, with dual variables from the slopes of the smooth one.
+
+    With a free intercept the dual variables of the two sides must have equal sums: the larger side is scaled down.
+    """
+    sum_positive, sum_negative = -float(at.positive_P[-1]), float(at.negative_P[-1])
+    scale_positive = scale_negative = 1.0
+    if problem.fit_intercept:
+        smaller = min(sum_positive, sum_negative)
+        scale_positive = smaller / sum_positive if sum_positive else 0.0
+        scale_negative = smaller / sum_negative if sum_negative else 0.0
+    v_D = -scale_positive * at.positive_P[:-1] - scale_negative * at.negative_P[:-1]
+    dual = scale_positive * sum_positive + scale_negative * sum_negative - float(v_D @ v_D) / (2 * problem.l2)
+    primal = hinge_objective(problem, at, point_P)
+    return (primal - dual) / primal if primal else 0.0
+
+
+def smoothing_gap(at: Evaluation, point_P: Tensor) -> float:
+    """What the duality gap would be if the point were the minimum for the smooth hinge: sum of c (hinge - |slope| (1 - m))."""
+    return at.hinge + float((at.positive_P - at.negative_P)[-1] - point_P @ (at.positive_P + at.negative_P))
+
+
+def hinge_objective(problem: MarginProblem, at: Evaluation, point_P: Tensor) -> float:
+    return at.hinge + problem.l2 * float(point_P[:-1] @ point_P[:-1]) / 2
+
+
+class _Newton:
+    """Steps from state to state, on rank 0; `ask` makes all ranks evaluate or search."""
+
+    def __init__(self, problem: MarginProblem, ask: Callable[[Tensor], Evaluation | Tensor], certify: Certify) -> None:
+        self._problem, self._ask, self._certify = problem, ask, certify
+
+    def start(self, *, width: float, precise: bool) -> _State:
+        point_P = torch.zeros(len(self._problem.x.mean_D) + 1, dtype=torch.float64)
+        first = self._ask(_request(point_P, width=width, precise=precise))
+        certificate = self._certify(self._problem, first, first, point_P)
+        return _State(
+            point_P=point_P, at=first, first=first, certificate=certificate, width=width, precise=precise, n_iter=0
+        )
+
+    def direction(self, state: _State) -> tuple[Tensor, float, bool]:
+        """Newton's direction, half its decrement (what the value can still fall by), and whether the Hessian needs float64."""
+        free = self._problem.free
+        solver = factor(state.at.hessian_PP[:free, :free], SINGULAR)
+        direction_P = torch.zeros_like(state.point_P)
+        direction_P[:free] = solver.solve(-state.at.gradient_P[:free])
+        lost = solver.condition * torch.finfo(self._problem.x.dtype).eps > LOSE_DIGITS or solver.rank < free
+        return direction_P, -float(state.at.gradient_P @ direction_P) / 2, state.precise or lost
+
+    def step(self, state: _State, direction_P: Tensor, decrement: float) -> _State | None:
+        """The state after the full step, or a shorter one; None if no step makes the value smaller."""
+        following = self._move(state, state.point_P + direction_P, state.width)
+        needed = 2 * ARMIJO * decrement - ROUNDING * abs(state.at.value)
+        if following.at.value <= state.at.value - needed:
+            return following
+        values_T = self._ask(_request(state.point_P, direction_P=direction_P, width=state.width))
+        good_T = values_T <= state.at.value - STEPS_T * 2 * ARMIJO * decrement
+        if not bool(good_T.any()):
+            return None
+        best = int(torch.where(good_T, values_T, torch.inf).argmin())
+        return self._move(state, state.point_P + STEPS_T[best] * direction_P, state.width)
+
+    def narrow(self, state: _State) -> _State:
+        """The same point under a narrower smooth hinge."""
+        return replace(self._move(state, state.point_P, state.width * SHRINK), n_iter=state.n_iter)
+
+    def _move(self, state: _State, point_P: Tensor, width: float) -> _State:
+        if not float(point_P.abs().max()) < TOO_LARGE:
+            raise TrainerError(f"the coefficients are not finite, or too large, after {state.n_iter} steps")
+        at = self._ask(
+            _request(point_P, width=width, precise=state.precise, step=state.n_iter, certificate=state.certificate)
+        )
+        certificate = self._certify(self._problem, at, state.first, point_P)
+        return replace(state, point_P=point_P, at=at, certificate=certificate, width=width, n_iter=state.n_iter + 1)
+
+
+HEADER = 5
+
+
+def _request(
+    point_P: Tensor,
+    *,
+    width: float,
+    direction_P: Tensor | None = None,
+    precise: bool = False,
+    step: int = 0,
+    certificate: float = 0.0,
+) -> Tensor:
+    """What all ranks are asked to do, as numbers: search if there is a direction, else evaluate."""
+    is_search = direction_P is not None
+    header = torch.tensor([is_search, width, precise, step, certificate], dtype=torch.float64)
+    return torch.cat([header, point_P, direction_P if is_search else torch.zeros_like(point_P)])
+
+
+def _lead(
+    problem: MarginProblem,
+    loss_of: Callable[[float], MarginLoss],
+    certify: Certify,
+    solve: Callable[[_Newton], tuple[_State, bool]],
+    options: Options,
+    progress: Progress,
+) -> Solution:
+    size = len(problem.x.mean_D) + 1
+
+    def report(step: int, certificate: float) -> None:
+        progress(options.first_step + step, metric=options.metric, value=certificate)
+
+    def serve(request: Tensor) -> Evaluation | Tensor:
+        is_search, width, precise, step, certificate = request[:HEADER].tolist()
+        point_P, direction_P = request[HEADER:].split(size)
+        if is_search:
+            return problem.search(point_P, direction_P, loss_of(width))
+        if step:
+            report(int(step), certificate)
+        return problem.evaluate(point_P, loss_of(width), precise=bool(precise))
+
+    def answer(ask: Callable[[Tensor], Evaluation | Tensor]) -> Tensor:
+        state, converged = solve(_Newton(problem, ask, certify))
+        objective = hinge_objective(problem, state.at, state.point_P) if certify is duality_gap else state.at.value
+        facts = [state.n_iter, objective, state.certificate, converged]
+        return torch.cat([state.point_P, torch.tensor(facts, dtype=torch.float64)])
+
+    found = lead(problem.comm, serve, answer, request=HEADER + 2 * size, answer=size + 4)
+    point_P, (n_iter, objective, certificate, converged) = found[:size], found[size:].tolist()
+    report(int(n_iter), certificate)
+    return Solution(
+        coef_D=point_P[:-1],
+        intercept=problem.intercept(point_P) if problem.fit_intercept else 0.0,
+        n_iter=int(n_iter),
+        objective=objective,
+        certificate=certificate,
+        converged=bool(converged),
+    )

@@ -1,0 +1,145 @@
+"""The workload `svm`: linear support vector classification, one class against the rest above two classes.
+
+    squaredHinge  1/2 (|w|^2 + b^2) + C sum_i s_i max(0, 1 - y_i z_i)^2     scikit-learn's LinearSVC
+    hinge         1/2 |w|^2 + C sum_i s_i max(0, 1 - y_i z_i)               scikit-learn's SVC(kernel="linear")
+
+s_i: weight of the row, times the weight of its class. Above two classes, as in LinearSVC, only the rows of the class itself
+get its class weight; the rest count 1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scalejob.api.v1alpha1 import Svm
+from scalejob.api.v1alpha1.workload import ClassWeight, SvmLoss
+
+from ..comm import Comm
+from ..data.blocks import Blocks
+from .base import Facts, Progress
+from .classes import Classes, count_classes
+from .limits import check_features
+from .losses import SquaredHinge
+from .margin import MarginProblem
+from .moments import Moments, moments
+from .newton import Options, Solution, gradient_ratio, minimise, minimise_hinge
+
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
+
+CERTIFICATES = {SvmLoss.SQUARED_HINGE: "gradient", SvmLoss.HINGE: "gap"}
+SKLEARN_LOSS = {SvmLoss.SQUARED_HINGE: "squared_hinge", SvmLoss.HINGE: "hinge"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SvmResult:
+    """One row of coefficients for two classes, else one for each class. Legend: K rows, D features."""
+
+    coef_KD: np.ndarray  # float64
+    intercept_K: np.ndarray
+    n_iter: tuple[int, ...]
+    objective: tuple[float, ...]
+    certificate: tuple[float, ...]  # squaredHinge: gradient norm by its first value; hinge: relative duality gap
+    converged: bool
+    loss: str
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"coef": self.coef_KD, "intercept": self.intercept_K}
+
+    def facts(self) -> Facts:
+        facts: Facts = {
+            "n_iter": list(self.n_iter),
+            "objective": list(self.objective),
+            CERTIFICATES[SvmLoss(self.loss)]: list(self.certificate),
+            "converged": self.converged,
+        }
+        if not self.converged:
+            facts["warning"] = "the tolerance was not reached: raise maxIterations, scale the features, or lower C"
+        return facts
+
+    def decision(self, X_ND: Tensor) -> Tensor:
+        """Decision values, float64: (N,) for two classes, else (N, K)."""
+        values_NK = X_ND.to(torch.float64) @ torch.from_numpy(self.coef_KD).T + torch.from_numpy(self.intercept_K)
+        return values_NK[:, 0] if len(self.coef_KD) == 1 else values_NK
+
+    def to_sklearn(self, params: Svm, classes: np.ndarray | None) -> "LinearSVC":
+        """A LinearSVC. With the hinge loss its coefficients are those of SVC(kernel="linear"), whose intercept is free."""
+        from sklearn.svm import LinearSVC
+
+        model = LinearSVC(
+            loss=SKLEARN_LOSS[params.loss],
+            C=params.c,
+            fit_intercept=params.fit_intercept,
+            class_weight="balanced" if params.class_weight is ClassWeight.BALANCED else None,
+            tol=params.tolerance,
+            max_iter=params.max_iterations,
+        )
+        model.coef_, model.intercept_ = self.coef_KD.copy(), self.intercept_K.copy()
+        model.classes_ = np.arange(max(2, len(self.coef_KD))) if classes is None else np.asarray(classes)
+        model.n_iter_, model.n_features_in_ = max(self.n_iter), self.coef_KD.shape[1]
+        return model
+
+
+def restore(params: Svm, arrays: Mapping[str, np.ndarray], facts: Facts) -> SvmResult:
+    return SvmResult(
+        coef_KD=arrays["coef"],
+        intercept_K=arrays["intercept"],
+        n_iter=tuple(facts["n_iter"]),
+        objective=tuple(facts["objective"]),
+        certificate=tuple(facts[CERTIFICATES[params.loss]]),
+        converged=facts["converged"],
+        loss=params.loss.value,
+    )
+
+
+def fit(comm: Comm, blocks: Blocks, params: Svm, *, seed: int, progress: Progress) -> SvmResult:
+    """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from. `seed` is not used."""
+    check_features(blocks.num_features, "svm")
+    classes = count_classes(comm, blocks, params.class_weight)
+    x = moments(comm, blocks, weighted=False)
+    solutions: list[Solution] = []
+    for positive in range(classes.count) if classes.count > 2 else [1]:
+        problem = _problem(comm, blocks, params, (x, classes), positive)
+        steps = sum(solution.n_iter for solution in solutions)
+        solutions.append(_solve(problem, params, steps, progress))
+    return SvmResult(
+        coef_KD=torch.stack([solution.coef_D for solution in solutions]).numpy(),
+        intercept_K=np.array([solution.intercept for solution in solutions]),
+        n_iter=tuple(solution.n_iter for solution in solutions),
+        objective=tuple(solution.objective for solution in solutions),
+        certificate=tuple(solution.certificate for solution in solutions),
+        converged=all(solution.converged for solution in solutions),
+        loss=params.loss.value,
+    )
+
+
+def _problem(comm: Comm, blocks: Blocks, params: Svm, data: tuple[Moments, Classes], positive: int) -> MarginProblem:
+    x, classes = data
+    return MarginProblem(
+        comm=comm,
+        blocks=blocks,
+        x=x,
+        positive=positive,
+        cost_positive=params.c * float(classes.weight_K[positive]),
+        cost_negative=params.c * (float(classes.weight_K[0]) if classes.count == 2 else 1.0),
+        max_cost=params.c * classes.max_cost,
+        l2=1.0,
+        intercept_l2=float(params.fit_intercept and params.loss is SvmLoss.SQUARED_HINGE),
+        fit_intercept=params.fit_intercept,
+    )
+
+
+def _solve(problem: MarginProblem, params: Svm, steps: int, progress: Progress) -> Solution:
+    options = Options(
+        tolerance=params.tolerance,
+        max_iterations=params.max_iterations,
+        metric=CERTIFICATES[params.loss],
+        first_step=steps,
+    )
+    if params.loss is SvmLoss.HINGE:
+        return minimise_hinge(problem, options, progress)
+    return minimise(problem, SquaredHinge(), gradient_ratio, options, progress)
