@@ -1,0 +1,339 @@
+"""A job from its creation to its end, and everything a user may ask of it on the way."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from scalejob.api.v1alpha1 import Progress
+from scalejob.contract import Condition, LastWord, Phase, Reason
+from scalejob.plan.decide import decide
+from scalejob.plan.model import Job, Plan, Refusal
+from tests.unit.plan.builders import (
+    NOW,
+    JobBuilder,
+    after,
+    blocked,
+    failed,
+    make_job,
+    pending,
+    planned,
+    running,
+    started,
+    store,
+    succeeded,
+)
+
+
+def names(plan: Plan) -> list[str]:
+    return [ref.name for ref in plan.deletes]
+
+
+def condition(plan: Plan, name: Condition) -> tuple[str, str]:
+    found = next(c for c in plan.status.conditions if c.type == name)
+    return found.status, found.reason
+
+
+def edit(job: Job, **fields: object) -> Job:
+    """The job after a user has changed its spec."""
+    return replace(job, spec=job.spec.model_copy(update=fields), generation=job.generation + 1)
+
+
+def test_a_new_job_gets_all_its_pods_at_once() -> None:
+    """The first plan holds the status that is written ahead, and every index."""
+    plan = decide(make_job().workers(3).build(), [], NOW)
+    assert ((0, 1, 2), (), Phase.PENDING) == (plan.creates, plan.deletes, plan.status.phase)
+    assert ("2026-01-02T03:04:05Z", "0/3") == (plan.status.start_time, plan.status.workers.summary)
+
+
+def test_pods_that_a_crash_left_out_are_made_in_the_same_attempt() -> None:
+    """A crash between two creates is no deletion."""
+    job = planned(make_job().workers(3).build(), ([], NOW))
+    plan = decide(job, [running(0), pending(2)], after(1))
+    assert ((1,), 0) == (plan.creates, plan.status.attempt)
+
+
+def test_phases_tell_the_story() -> None:
+    """Pending, Starting, Running, Succeeded."""
+    job, phases = make_job().workers(2).build(), []
+    looks = [
+        [],
+        [pending(0), pending(1)],
+        [running(0), pending(1, is_scheduled=True)],
+        [running(0), running(1)],
+        [running(0), succeeded(1)],
+        [succeeded(0), succeeded(1)],
+    ]
+    for second, pods in enumerate(looks):
+        job = planned(job, (pods, after(second)))
+        phases.append(job.status.phase)
+    assert [Phase.PENDING, Phase.PENDING, Phase.STARTING, Phase.RUNNING, Phase.RUNNING, Phase.SUCCEEDED] == phases
+
+
+def test_the_end_of_rank_0_is_the_result() -> None:
+    """Its last word is kept, also when its Pod goes before the others end."""
+    word = LastWord(rank=0, metrics={"inertia": 118.25}, rows=10, features=2, model_uri="/m", model_sha256="ab")
+    job = planned(started(make_job().workers(2)), ([succeeded(0, word=word), running(1)], after(60)))
+    status = decide(job, [succeeded(1)], after(90)).status
+    assert {"uri": "/m", "sha256": "ab"} == status.result.model.to_wire()
+    assert ("inertia=118.25", "1m30s") == (status.progress.summary, status.duration)
+    assert "2 workers succeeded: inertia=118.25" == status.message
+
+
+def test_a_new_attempt_waits_until_the_old_pods_were_told_to_stop() -> None:
+    """Deletes and creates of two attempts never stand in one plan."""
+    job = started(make_job().workers(2).spec(restarts={"backoffSeconds": 0}))
+    pods = [failed(0), running(1)]
+    plan = decide(job, pods, after(60))
+    assert (["segments-0-0", "segments-0-1"], (), 1) == (names(plan), plan.creates, plan.status.attempt)
+    plan = decide(store(job, plan), [running(1, is_deleting=True)], after(60))
+    assert ([], (0, 1)) == (names(plan), plan.creates)
+
+
+def test_nothing_waits_for_a_dead_node() -> None:
+    """The Pod of a lost node is deleted, but not waited for."""
+    plan = decide(started(make_job()), [running(0, phase="Unknown")], after(60))
+    assert (["segments-0-0"], (0,)) == (names(plan), plan.creates)
+
+
+def test_nothing_is_made_before_the_backoff_is_over() -> None:
+    """Back-off is a stored time: it does not begin anew with the operator."""
+    job = planned(started(make_job()), ([failed(0)], after(60)))
+    plan = decide(job, [], after(60.5))
+    assert ((), 0.5) == (plan.creates, plan.requeue_after)
+    assert (0,) == decide(job, [], after(61)).creates
+
+
+def test_suspension_deletes_the_workers_and_resuming_starts_the_next_attempt() -> None:
+    """No start time while suspended; the number of the attempt only grows; no restart is counted."""
+    job = edit(started(make_job().workers(2)), suspend=True)
+    pods = [running(0), running(1)]
+    plan = decide(job, pods, after(60))
+    assert (2, Phase.SUSPENDED, None) == (len(plan.deletes), plan.status.phase, plan.status.start_time)
+    assert ("True", Reason.SUSPENDED) == condition(plan, Condition.SUSPENDED)
+    job = edit(store(job, plan), suspend=False)
+    plan = decide(job, [], after(100))
+    assert ((0, 1), 1, Phase.PENDING, 0) == (
+        plan.creates,
+        plan.status.attempt,
+        plan.status.phase,
+        plan.status.restarts.total,
+    )
+    assert "False" == condition(plan, Condition.SUSPENDED)[0]
+
+
+def test_a_job_that_is_born_suspended_starts_with_attempt_0() -> None:
+    """Nothing was made for it, so nothing was used up."""
+    job = planned(make_job().spec(suspend=True).build(), ([], NOW))
+    assert (Phase.SUSPENDED, 0) == (job.status.phase, job.status.attempt)
+    assert ((0,), 0) == ((plan := decide(edit(job, suspend=False), [], after(5))).creates, plan.status.attempt)
+
+
+def test_a_job_that_is_done_succeeds_even_if_suspended_meanwhile() -> None:
+    """Work that is finished is not thrown away."""
+    job = edit(started(make_job()), suspend=True)
+    assert Phase.SUCCEEDED == decide(job, [succeeded(0)], after(60)).status.phase
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_another_number_of_workers_is_a_new_attempt(size: int) -> None:
+    """World size is fixed within an attempt. It is no restart."""
+    plan = decide(edit(started(make_job().workers(2)), workers=size), [running(0), running(1)], after(60))
+    assert (1, size, 0, 2) == (
+        plan.status.attempt,
+        plan.status.workers.desired,
+        plan.status.restarts.total,
+        len(plan.deletes),
+    )
+
+
+def test_the_deadline_of_running_counts_no_other_time() -> None:
+    """Neither the wait for a node nor a suspension."""
+    job = planned(make_job().spec(deadlines={"activeSeconds": 100}).build(), ([], NOW))
+    job = planned(job, ([pending(0)], after(1000)), ([running(0)], after(1001)))
+    assert 100 == decide(job, [running(0)], after(1001)).requeue_after
+    job = planned(edit(job, suspend=True), ([running(0)], after(1041)))
+    job = planned(edit(job, suspend=False), ([], after(5000)), ([running(0, 1)], after(5001)))
+    assert 60 == decide(job, [running(0, 1)], after(5001)).requeue_after
+    plan = decide(job, [running(0, 1)], after(5061))
+    assert (Phase.FAILED, Reason.DEADLINE_EXCEEDED) == (plan.status.phase, plan.status.reason)
+    assert ["segments-1-0"] == names(plan)
+
+
+def test_the_deadline_of_scheduling_releases_all_pods() -> None:
+    """A gang that does not fit must not keep others from their nodes."""
+    builder = make_job().workers(2).spec(deadlines={"schedulingSeconds": 30}, keepPods="All")
+    text = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+    pods = [running(0), pending(1, unschedulable=text)]
+    job = planned(builder.build(), ([], NOW), (pods, after(1)))
+    assert 29 == decide(job, pods, after(1)).requeue_after
+    plan = decide(job, pods, after(30))
+    assert (Reason.DEADLINE_EXCEEDED, 2) == (plan.status.reason, len(plan.deletes))
+    assert text in plan.status.message
+
+
+def test_a_job_that_does_not_fit_says_so_in_the_schedulers_words() -> None:
+    """`kubectl get sj -o wide` shows what is missing."""
+    text = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+    plan = decide(planned(make_job().build(), ([], NOW)), [pending(0, unschedulable=text)], after(1))
+    assert (Phase.PENDING, Reason.UNSCHEDULABLE) == (plan.status.phase, plan.status.reason)
+    assert f"1 of 1 worker cannot be scheduled: {text}" == plan.status.message
+    assert ("False", Reason.UNSCHEDULABLE) == condition(plan, Condition.SCHEDULED)
+    assert ("True", Reason.UNSCHEDULABLE) == condition(plan, Condition.STALLED)
+
+
+def test_an_image_that_cannot_be_pulled_fails_the_job_after_its_time() -> None:
+    """The clock runs from the first sight, and stops when the pull succeeds."""
+    builder = make_job().workers(2).spec(deadlines={"imagePullSeconds": 60})
+    job = planned(builder.build(), ([], NOW), ([running(0), blocked(1)], after(10)))
+    assert (Phase.STARTING, Reason.IMAGE_PULL_FAILED) == (job.status.phase, job.status.reason)
+    assert 60 == decide(job, [running(0), blocked(1)], after(10)).requeue_after
+    assert Phase.RUNNING == decide(job, [running(0), running(1)], after(70)).status.phase
+    plan = decide(job, [running(0), blocked(1, "ErrImagePull")], after(70))
+    assert (Phase.FAILED, Reason.IMAGE_PULL_FAILED) == (plan.status.phase, plan.status.reason)
+    assert "worker 1 cannot start: ErrImagePull: not found" == plan.status.message
+
+
+@pytest.mark.parametrize(
+    ("keep", "want"),
+    [("None", ["segments-0-0", "segments-0-1"]), ("Failed", ["segments-0-0"]), ("All", [])],
+)
+def test_pods_that_ended_stay_as_asked_when_the_job_fails(keep: str, want: list[str]) -> None:
+    """`keepPods` looks at how each Pod ended."""
+    job = started(make_job().workers(2).spec(keepPods=keep))
+    assert want == names(decide(job, [succeeded(0), failed(1, code=2)], after(60)))
+
+
+@pytest.mark.parametrize(("keep", "want"), [("None", 1), ("Failed", 1), ("All", 0)])
+def test_pods_that_ended_stay_as_asked_when_the_job_succeeds(keep: str, want: int) -> None:
+    """The same rule on the other path."""
+    assert want == len(decide(started(make_job().spec(keepPods=keep)), [succeeded(0)], after(60)).deletes)
+
+
+@pytest.mark.parametrize("keep", ["None", "Failed", "All"])
+def test_workers_that_still_run_go_with_the_job(keep: str) -> None:
+    """A Pod that runs for a job that has failed only costs."""
+    plan = decide(started(make_job().workers(2).spec(keepPods=keep)), [running(0), failed(1, code=2)], after(60))
+    assert "segments-0-0" in names(plan)
+
+
+def test_a_finished_job_is_deleted_when_its_time_is_over() -> None:
+    """And not before; without a TTL never."""
+    job = planned(started(make_job().spec(ttlSecondsAfterFinished=30)), ([succeeded(0)], after(60)))
+    assert (False, 30) == ((plan := decide(job, [], after(60))).delete_job, plan.requeue_after)
+    assert decide(job, [], after(90)).delete_job
+    assert not decide(edit(job, ttl_seconds_after_finished=None), [], after(10_000)).delete_job
+
+
+def test_a_finished_job_is_never_run_again() -> None:
+    """Whatever is deleted or asked for."""
+    job = planned(started(make_job()), ([succeeded(0)], after(60)))
+    for change in ({"workers": 3}, {"suspend": True}, {"suspend": False}):
+        plan = decide(edit(job, **change), [], after(100))
+        assert (Phase.SUCCEEDED, (), 2) == (plan.status.phase, plan.creates, plan.status.observed_generation)
+
+
+def test_a_job_of_another_controller_is_left_alone() -> None:
+    """Not even its status is written."""
+    job = make_job().spec(managedBy="example.com/other").build()
+    assert Plan(status=job.status) == decide(job, [running(0)], NOW)
+
+
+def test_a_job_that_is_being_deleted_gets_nothing_new() -> None:
+    """Its Pods go by their owner references."""
+    job = make_job().metadata(deletionTimestamp="2026-01-02T03:04:05Z").build()
+    assert Plan(status=job.status) == decide(job, [], NOW)
+
+
+def test_a_refusal_is_told_and_tried_again() -> None:
+    """No Pod is made while it stands, and the wait doubles."""
+    refusal = Refusal(reason=Reason.QUOTA_EXCEEDED, message="exceeded quota: gpus")
+    job = planned(make_job().build(), ([], NOW))
+    plan = decide(job, [], NOW, refusal=refusal)
+    assert ((), Phase.PENDING, Reason.QUOTA_EXCEEDED, 1) == (
+        plan.creates,
+        plan.status.phase,
+        plan.status.reason,
+        plan.requeue_after,
+    )
+    job = store(job, plan)
+    waits = [decide(job, [], after(t), refusal=refusal).requeue_after for t in (1, 2, 4, 8, 500)]
+    assert [1, 2, 4, 8, 60] == waits
+
+
+def test_trying_again_after_a_refusal_does_not_deny_it() -> None:
+    """The reason stays until all Pods are there: no flapping while the outcome is unknown."""
+    refusal = Refusal(reason=Reason.QUOTA_EXCEEDED, message="exceeded quota: gpus")
+    job = planned(make_job().build(), ([], NOW))
+    job = store(job, decide(job, [], NOW, refusal=refusal))
+    plan = decide(job, [], after(1))
+    assert ((0,), job.status) == (plan.creates, plan.status)
+    assert Reason.WORKERS_STARTING == decide(job, [pending(0)], after(2)).status.reason
+
+
+def test_pods_that_the_api_server_calls_invalid_fail_the_job() -> None:
+    """A retry would be refused with the same words."""
+    refusal = Refusal(reason=Reason.INVALID_SPEC, message="spec.volumes[0]: not found")
+    status = decide(planned(make_job().build(), ([], NOW)), [], after(1), refusal=refusal).status
+    assert (Phase.FAILED, Reason.INVALID_SPEC, refusal.message) == (status.phase, status.reason, status.message)
+
+
+def test_cost_counts_every_attempt_once() -> None:
+    """Seconds of Pods times GPUs; those of the lost attempt are wasted."""
+    job = started(make_job().workers(2).gpus(4))
+    job = planned(job, ([failed(0, at=50), running(1)], after(60)), ([running(1, is_deleting=True)], after(61)))
+    job = planned(job, ([running(0, 1, started=after(70)), running(1, 1, started=after(70))], after(75)))
+    pods = [replace(succeeded(i, 1, at=100), started=after(70)) for i in range(2)]
+    status = decide(job, pods, after(100)).status
+    assert {"podSeconds": 170, "gpuSeconds": 680, "wastedPodSeconds": 110} == status.cost.to_wire()
+
+
+def test_progress_of_rank_0_is_shown_while_the_job_runs() -> None:
+    """One line for the printed column; a new attempt begins without it."""
+    read = Progress(phase="fit", step=12, of=300, metric="inertia", value="1.2e5", updated_at="2026-01-02T03:05:05Z")
+    job = started(make_job())
+    job = store(job, decide(job, [running(0)], after(60), progress=read))
+    assert "fit 12/300 inertia=1.2e5" == job.status.progress.summary
+    assert job.status == decide(job, [running(0)], after(70)).status
+    assert decide(job, [], after(80)).status.progress is None
+
+
+def test_a_condition_turns_only_when_its_status_does() -> None:
+    """A changed message is no transition."""
+    job = planned(make_job().build(), ([], NOW), ([pending(0, unschedulable="a")], after(5)))
+    job = planned(job, ([pending(0, unschedulable="b")], after(50)))
+    found = {c.type: (c.last_transition_time, c.message) for c in job.status.conditions}
+    assert ("2026-01-02T03:04:05Z", "b") == found[Condition.SCHEDULED]
+
+
+def test_every_turn_is_one_event() -> None:
+    """What a job goes through can be read in `kubectl describe`, each turn once."""
+    job, seen = make_job().build(), []
+    for second, pods in enumerate([[], [pending(0)], [running(0)], [running(0)], [failed(0)], [], [running(0, 1)]]):
+        plan = decide(job, pods, after(second))
+        seen += [(event.type, event.reason) for event in plan.events]
+        job = store(job, plan)
+    want = [
+        ("Normal", Reason.WORKERS_STARTING),
+        ("Normal", Reason.ALL_WORKERS_RUNNING),
+        ("Warning", Reason.RESTARTING),
+        ("Normal", Reason.ALL_WORKERS_RUNNING),
+    ]
+    assert want == seen
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [[], [pending(0)], [running(0)], [running(0, is_ready=False)], [blocked(0)], [pending(0, unschedulable="no")]],
+)
+def test_time_alone_changes_nothing(pods: list) -> None:
+    """A job that stays as it is costs no write, also after a day."""
+    job = planned(make_job().spec(deadlines={"imagePullSeconds": 10**9}).build(), ([], NOW), (pods, after(1)))
+    assert job.status == decide(job, pods, after(1) + timedelta(days=1)).status
+
+
+def test_the_wire_form_of_a_status_can_be_read_back() -> None:
+    """What was decided must survive the API server to the bit."""
+    builder: JobBuilder = make_job().workers(2)
+    status = planned(started(builder), ([failed(0), running(1)], after(60))).status
+    assert status == builder.status(status).build().status
