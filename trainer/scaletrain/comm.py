@@ -1,14 +1,31 @@
 """Collectives between the ranks of a job: few, blocking, and exact.
 
 Only integers are summed (`scaletrain.exact`), because integer addition gives the same bits in any order. No float sums, no
-pickled objects. A collective that fails or times out raises; the job then ends on all ranks.
+pickled objects. A collective that fails or times out raises PeerLost; the job then ends on all ranks.
 """
 
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from enum import Enum
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+
+from .device import Placement
+from .errors import PeerLost
+from .rank import Rank
+from .rendezvous import Meeting
+
+# A rank that is alive needs at most this for one step: longer means that it hangs, or that the network is cut.
+STEP_TIMEOUT = timedelta(seconds=60)
+# Reading data takes one rank longer than another; a rank that dies meanwhile is noticed at once, by its connection.
+PHASE_TIMEOUT = timedelta(hours=6)
 
 
 class Op(Enum):
@@ -36,7 +53,7 @@ class Comm(Protocol):
         """The ranks' values in the order of ranks. They may differ in the first dimension, also be empty."""
 
     def barrier(self) -> None:
-        """Returns when all ranks are here."""
+        """Returns when all ranks are here. The one place where ranks may wait long for each other: between phases."""
 
     def close(self) -> None:
         """Ends the group. No collective may follow."""
@@ -66,3 +83,88 @@ class SoloComm:
 
     def close(self) -> None:
         pass
+
+
+class TorchComm:
+    """The ranks of a job that have met, talking by gloo or nccl."""
+
+    def __init__(self, rank: Rank, meeting: Meeting, placement: Placement) -> None:
+        self.rank = rank.rank
+        self.size = rank.world_size
+        self.device = placement.device
+        self._meeting = meeting
+        if placement.device.type == "cuda":
+            torch.cuda.set_device(placement.device)
+        if _is_loopback(rank.master_addr):
+            # gloo would look for the address of the host's name, which need not be one that can be reached.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback_interface())
+        with _peers_lost_in("the connection of all ranks"):
+            dist.init_process_group(
+                placement.backend,
+                store=dist.PrefixStore("group", meeting.store),
+                rank=rank.rank,
+                world_size=rank.world_size,
+                timeout=PHASE_TIMEOUT,
+            )
+
+    def all_reduce(self, value: Tensor, op: Op = Op.SUM) -> Tensor:
+        assert op is not Op.SUM or value.dtype == torch.int64, "float sums depend on the order; see scaletrain.exact"
+        result = value.clone()
+        _finish(dist.all_reduce(result, REDUCE[op], async_op=True), "all_reduce")
+        return result
+
+    def broadcast(self, value: Tensor, root: int = 0) -> Tensor:
+        result = value.clone()
+        _finish(dist.broadcast(result, root, async_op=True), "broadcast")
+        return result
+
+    def all_gather(self, value: Tensor) -> list[Tensor]:
+        counts = self._gather_equal(torch.tensor([len(value)], device=self.device))
+        lengths = [int(count) for count in counts]
+        padded = value.new_zeros((max(lengths), *value.shape[1:]))
+        padded[: len(value)] = value
+        return [part[:length] for part, length in zip(self._gather_equal(padded), lengths, strict=True)]
+
+    def barrier(self) -> None:
+        here = torch.zeros(1, dtype=torch.int64, device=self.device)
+        _finish(dist.all_reduce(here, async_op=True), "barrier", PHASE_TIMEOUT)
+
+    def close(self) -> None:
+        """Returns when rank 0 has come here too, however long it writes the model."""
+        self._meeting.part()
+        dist.destroy_process_group()
+
+    def _gather_equal(self, value: Tensor) -> list[Tensor]:
+        parts = [torch.empty_like(value) for _ in range(self.size)]
+        _finish(dist.all_gather(parts, value.contiguous(), async_op=True), "all_gather")
+        return parts
+
+
+REDUCE = {Op.SUM: dist.ReduceOp.SUM, Op.MAX: dist.ReduceOp.MAX, Op.MIN: dist.ReduceOp.MIN}
+
+
+def _finish(work: dist.Work, name: str, timeout: timedelta = STEP_TIMEOUT) -> None:
+    with _peers_lost_in(name):
+        work.wait(timeout)
+
+
+@contextmanager
+def _peers_lost_in(what: str) -> Iterator[None]:
+    """torch reports a closed connection and a time-out as RuntimeError, with the library's own words."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLost(f"lost a peer during {what}: {_first_sentence(str(error))}") from error
+
+
+def _first_sentence(text: str) -> str:
+    """Without the place in the library's source, and the advice that follows."""
+    return re.sub(r"^\[\S+\] ", "", text.splitlines()[0]).partition(". ")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def _loopback_interface() -> str:
+    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")

@@ -4,7 +4,8 @@ TrainerError                a message for the user; the job ends
 ├── UserFault (exit 2)      a retry cannot help
 │   ├── InvalidSpec         the task cannot be done as asked: more clusters than rows, label missing in the spec
 │   └── InvalidData         the data or the output: file, column, row
-└── RendezvousTimeout       ranks are missing; a new attempt may help (exit 1)
+├── RendezvousTimeout       ranks are missing; a new attempt may help (exit 1)
+└── PeerLost                another rank ended first: this one is a victim, its message tells of the other
 """
 
 from typing import ClassVar
@@ -41,3 +42,7 @@ class RendezvousTimeout(TrainerError):
     """Not all ranks came; the message names the missing ones."""
 
     reason = Reason.RENDEZVOUS_TIMEOUT
+
+
+class PeerLost(TrainerError):
+    """Another rank ended, or does not answer. Who reads last words looks for the cause elsewhere first."""

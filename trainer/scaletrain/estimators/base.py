@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from scalejob.api.v1alpha1 import KMeans, Linear, Svm
-
-from ..comm import Comm
-from ..data.blocks import Blocks
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Blocks
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator  # takes a second to import: only `to_sklearn` needs it

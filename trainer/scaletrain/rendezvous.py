@@ -1,0 +1,181 @@
+"""How the ranks of an attempt find each other, and how they learn that one of them failed.
+
+Both go through one key-value store (torch's TCPStore, in rank 0):
+
+    here/<rank>     this rank has come        arrived, gpus   how many have, how many with a GPU of their own
+    complete        the last one has come, or somebody gave up waiting
+    alarm           why the job fails: the first word counts      heard   how many know
+    done            rank 0 has finished       left            how many know
+
+A collective that waits for a dead or failed rank would hang until its time-out. So each rank has a thread that looks for
+the alarm, and the process ends when it sounds, whatever the main thread is doing.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from torch.distributed import DistNetworkError, DistStoreError, PrefixStore, Store, TCPStore
+
+from scalejob.contract import LastWord
+
+from .errors import PeerLost, RendezvousTimeout, TrainerError
+from .rank import Rank
+
+# How long rank 0 stays after its end, so that the others can hear of it.
+FAREWELL_SECONDS = 5.0
+# The least time between two looks for the alarm; in large worlds more, so that rank 0 answers at most 1,000 a second.
+ALARM_SECONDS = 0.5
+FOREVER = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why the job fails: the last word of the rank that failed first, and its exit code."""
+
+    word: LastWord
+    exit_code: int
+
+    def encode(self) -> str:
+        return f"{self.exit_code} {self.word.to_json()}"
+
+    @classmethod
+    def decode(cls, text: str) -> "Cause":
+        code, _, word = text.partition(" ")
+        return cls(word=LastWord.from_json(word) or LastWord(rank=-1), exit_code=int(code))
+
+
+class Meeting:
+    """The store of one attempt, seen from one rank, after all ranks have come."""
+
+    def __init__(self, rank: Rank, store: TCPStore, num_gpus: int) -> None:
+        self.store: Store = PrefixStore(rank.namespace, store)
+        self.num_gpus = num_gpus
+        self._rank = rank
+        self._tcp = store
+        self._stop = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def watch(self, on_alarm: Callable[[Cause], None]) -> None:
+        """Calls `on_alarm`, from a thread of its own, when another rank fails or rank 0 is gone."""
+        self._watcher = threading.Thread(target=self._look, args=(on_alarm,), name="alarm", daemon=True)
+        self._watcher.start()
+
+    def sound_alarm(self, cause: Cause) -> Cause:
+        """Tells all ranks, unless somebody was first. Returns the cause that counts."""
+        try:
+            first = Cause.decode(self.store.compare_set("alarm", "", cause.encode()).decode())
+        except (DistStoreError, DistNetworkError):
+            return cause  # rank 0 is gone, the others see that too
+        self._stop.set()
+        if self._rank.is_first:
+            _wait_for_count(self.store, "heard", self._rank.world_size - 1)
+        return first
+
+    def part(self) -> None:
+        """Returns when rank 0 is here too. Rank 0 stays until the others know, because the store ends with it."""
+        if self._rank.is_first:
+            self.store.set("done", "1")
+            self._stop.set()
+            _wait_for_count(self.store, "left", self._rank.world_size - 1)
+        else:
+            self._wait_for("done")
+            self._stop.set()
+            self.store.add("left", 1)
+
+    def _wait_for(self, key: str) -> None:
+        try:
+            self.store.wait([key], FOREVER)
+        except (DistStoreError, DistNetworkError) as error:
+            raise PeerLost("rank 0 ended before the model was complete") from error
+
+    def _look(self, on_alarm: Callable[[Cause], None]) -> None:
+        # A connection of its own: the main thread's one may be blocked in `wait`.
+        store = PrefixStore(self._rank.namespace, self._tcp.clone())
+        while not self._stop.wait(max(ALARM_SECONDS, self._rank.world_size / 1000)):
+            try:
+                cause = Cause.decode(store.get("alarm").decode()) if store.check(["alarm"]) else None
+                if cause:
+                    store.add("heard", 1)
+            except (DistStoreError, DistNetworkError):
+                cause = rank_0_is_gone()
+            if cause and not self._stop.is_set():
+                on_alarm(cause)
+                return
+
+
+def rank_0_is_gone() -> Cause:
+    word = LastWord(rank=0, error=PeerLost.__name__, message="rank 0 is gone: its process or node has ended")
+    return Cause(word=word, exit_code=1)
+
+
+def meet(rank: Rank, *, has_gpu: bool, timeout_seconds: float) -> Meeting:
+    """Waits for all ranks. RendezvousTimeout names the missing ones."""
+    until = time.monotonic() + timeout_seconds
+    tcp = _connect(rank, timeout_seconds)
+    store = PrefixStore(rank.namespace, tcp)
+    store.add("gpus", int(has_gpu))
+    store.set(f"here/{rank.rank}", "1")
+    if store.add("arrived", 1) == rank.world_size:
+        store.set("complete", "1")
+    try:
+        store.wait(["complete"], timedelta(seconds=max(0.1, until - time.monotonic())))
+    except DistStoreError:
+        pass  # a time-out: the missing ranks are looked up below
+    except DistNetworkError as error:
+        raise PeerLost("rank 0 ended while the ranks were gathering") from error
+    missing = _missing(rank, store)
+    if missing:
+        _tell_present(rank, store, num_present=rank.world_size - len(missing))
+        listed = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
+        raise RendezvousTimeout(
+            f"{len(missing)} of {rank.world_size} ranks did not come within {timeout_seconds:g} s: {listed}"
+        )
+    return Meeting(rank, tcp, num_gpus=store.add("gpus", 0))
+
+
+def _connect(rank: Rank, timeout_seconds: float) -> TCPStore:
+    is_host = rank.is_first and rank.hosts_store
+    # Rank 0 need not wait for the DNS record of its own Pod.
+    host = "localhost" if is_host else rank.master_addr
+    try:
+        return TCPStore(
+            host,
+            rank.master_port,
+            is_master=is_host,
+            timeout=timedelta(seconds=timeout_seconds),
+            wait_for_workers=False,
+        )
+    except (DistNetworkError, DistStoreError) as error:
+        if is_host:
+            raise TrainerError(f"rank 0 cannot listen on port {rank.master_port}: {_first_line(error)}") from error
+        raise RendezvousTimeout(
+            f"rank 0 is missing: nothing answered at {rank.master_addr}:{rank.master_port} within {timeout_seconds:g} s"
+        ) from error
+
+
+def _missing(rank: Rank, store: Store) -> list[int]:
+    if store.add("arrived", 0) == rank.world_size:
+        return []
+    return [r for r in range(rank.world_size) if not store.check([f"here/{r}"])]
+
+
+def _tell_present(rank: Rank, store: Store, num_present: int) -> None:
+    """Wakes the ranks that have come, so that all end now and say the same; rank 0, where the store is, goes last."""
+    store.set("complete", "1")
+    store.add("told", 1)
+    if rank.is_first:
+        _wait_for_count(store, "told", num_present)
+
+
+def _wait_for_count(store: Store, counter: str, count: int) -> None:
+    """Until the counter is there, for FAREWELL_SECONDS at most."""
+    until = time.monotonic() + FAREWELL_SECONDS
+    while store.add(counter, 0) < count and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

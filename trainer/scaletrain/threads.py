@@ -1,0 +1,83 @@
+"""How many threads a rank may use. Decided before torch and numpy are imported, because their pools are sized at import.
+
+T = OMP_NUM_THREADS if it is set, else floor(CPU limit / processes of this worker), at least 1. The BLAS libraries get one
+thread each: blocks run in parallel on T threads of our own, and the partial sums of a block do not depend on T.
+"""
+
+import os
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# MKL's results may otherwise depend on how the operands are aligned in memory.
+REPRODUCIBLE = {"MKL_CBWR": "AUTO"}
+
+
+def decide(environ: MutableMapping[str, str]) -> int:
+    """T, with the BLAS libraries set to one thread each in `environ`."""
+    threads = asked_for(environ) or share_of_limit(cpu_limit(), environ.get("LOCAL_WORLD_SIZE", "1"))
+    environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    for name, value in REPRODUCIBLE.items():
+        environ.setdefault(name, value)
+    return threads
+
+
+def asked_for(environ: MutableMapping[str, str]) -> int | None:
+    """OMP_NUM_THREADS as a number; None if it is not set, or not a number above zero."""
+    text = environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
+
+
+def share_of_limit(cpus: float, local_processes: str) -> int:
+    processes = int(local_processes) if local_processes.isdigit() else 1
+    return max(1, int(cpus / max(1, processes)))
+
+
+def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
+    """CPUs that this process may use: the least of its affinity and of the quotas of its control groups (v1 and v2)."""
+    return min([float(_num_affine()), *_quotas(cgroup, membership)])
+
+
+def _num_affine() -> int:
+    # Not on macOS.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quotas(cgroup: Path, membership: Path) -> Iterator[float]:
+    """Quotas in CPUs, from the process's own group up to the root: each of them binds."""
+    for line in _text(membership).splitlines() or ["0::/"]:
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",")
+        if controllers == "":
+            yield from (q for folder in _upwards(cgroup, path) for q in _quota_v2(folder))
+        elif "cpu" in names:
+            for mount in (cgroup / controllers, cgroup / "cpu"):
+                yield from (q for folder in _upwards(mount, path) for q in _quota_v1(folder))
+
+
+def _upwards(root: Path, path: str) -> Iterator[Path]:
+    """root/path, its parents, root. In a container the path may lead outside of what is mounted: then only root exists."""
+    folder = root / path.strip("/")
+    yield folder
+    while folder != root:
+        folder = folder.parent
+        yield folder
+
+
+def _quota_v2(folder: Path) -> Iterator[float]:
+    quota, _, period = _text(folder / "cpu.max").partition(" ")
+    if quota.isdigit():
+        yield int(quota) / int(period)
+
+
+def _quota_v1(folder: Path) -> Iterator[float]:
+    quota = _text(folder / "cpu.cfs_quota_us").strip()
+    if quota.isdigit() and int(quota) > 0:
+        yield int(quota) / int(_text(folder / "cpu.cfs_period_us"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
