@@ -27,7 +27,7 @@ test: venv tools ## All tests that need no cluster: the tiers unit, dist, contro
 unit dist controlplane chart: venv ## One tier of the tests
 	$(BIN)/pytest tests/$@
 
-e2e: venv ## The tests on a real cluster: the one of KUBECONFIG, or one that kind makes
+e2e: venv ## The tests on a real cluster, the one of KUBECONFIG, that has the images
 	$(BIN)/pytest tests/e2e
 
 bench: venv ## Figures of speed beside those of peers; minutes
@@ -51,8 +51,8 @@ generate: venv ## Write the CRD, its copy in the chart, the reference and manife
 	$(BIN)/python -m scalejob.api.generate
 	$(BIN)/python -m charts.plain_manifest
 
-lock: ## Pin the packages of the images anew; needs uv
-	docker/lock
+lock: venv ## Pin the packages of the images anew
+	PATH="$(BIN):$$PATH" docker/lock
 
 images: ## Build scalejob/operator and scalejob/trainer
 	$(DOCKER) build --target operator --tag scalejob/operator:$(VERSION) .

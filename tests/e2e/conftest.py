@@ -40,7 +40,7 @@ def bare_cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
 def need_images(cluster: Cluster) -> None:
     """Skip unless every node has the images of this release: a run against old ones would prove nothing."""
     for node in cluster.items("nodes"):
-        names = [name for image in node["status"].get("images", []) for name in image["names"]]
+        names = [name for image in node["status"].get("images", []) for name in image["names"] or ()]
         for image in IMAGES:
             if not any(name.endswith(image) for name in names):
                 pytest.skip(f"node {node['metadata']['name']} has no image {image}")

@@ -48,7 +48,7 @@ def test_too_many_gpus_are_shown(cluster: Cluster, ended: tuple[Sample, Object])
     """`kubectl get sj -o wide` says what is missing."""
     sample, status = ended
     header, row = cluster.run("get", "sj", sample.name, "-o", "wide").splitlines()
-    assert row[header.index("GPUS") :].split()[0] == "128"
+    assert row[header.index("GPUS") :].split()[0] == "64"
     assert "Unschedulable" in row
     assert "Insufficient nvidia.com/gpu" in status["message"]
 
