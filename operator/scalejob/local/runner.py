@@ -11,6 +11,7 @@ from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,14 +132,14 @@ class _Run:
         pod = build_pod(self.job, attempt, index, _NO_IMAGE)
         container = build_container(pod, self.job.spec, self.places[attempt])
         try:
-            worker = await start(container, self.job.uid)
+            worker = await start(container, self.job.uid, partial(self._on_line, index))
         except OSError as error:
             raise Unresolvable(f"cannot start {container.argv[0]}: {error.strerror}") from error
         self.workers[container.name] = worker
         self._spawn(self._follow(worker))
 
     async def _follow(self, worker: Worker) -> None:
-        await worker.follow(lambda line: self._on_line(worker.container.index, line))
+        await worker.follow()
         self.changed.set()
 
     def _on_line(self, index: int, line: str) -> None:

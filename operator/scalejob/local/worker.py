@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,17 +20,46 @@ TAIL_LINES, TAIL_BYTES = 80, 2048
 DRAIN_SECONDS = 1.0
 
 
+class _Log(asyncio.SubprocessProtocol):
+    """Cuts what a process prints into lines of any length; knows when it is over, and when its log is."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.exited = asyncio.Event()
+        self.closed = asyncio.Event()
+        self._on_line = on_line
+        self._rest = b""
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._tell(line)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if self._rest:
+            self._tell(self._rest)
+        self.closed.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def _tell(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip("\r")
+        self.tail.append(text)
+        self._on_line(text)
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """A process that stands for a Pod. Made by `start`; `ended` is set when it is over and nothing of it is left."""
 
     container: Container
     job_uid: str
-    process: asyncio.subprocess.Process
+    log: _Log
+    process: asyncio.SubprocessTransport
     started: datetime
     terminated: Terminated | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
     def to_pod(self) -> Pod:
         """The facts that the planner decides on."""
@@ -50,21 +79,24 @@ class Worker:
             terminated=done,
         )
 
-    async def follow(self, on_line: Callable[[str], None]) -> None:
-        """Reads the log to its end, waits for the process, and ends whatever it left behind."""
-        reader = asyncio.create_task(self._read(on_line))
-        code = await self.process.wait()
+    async def follow(self) -> None:
+        """Waits for the end of the process, and ends whatever it left behind."""
+        # Not for that of its log: a child may hold the pipe.
+        await self.log.exited.wait()
         finished = datetime.now(UTC)
-        await asyncio.to_thread(kill_rest, self.process.pid, self.container.marks)
+        await asyncio.to_thread(kill_rest, self.process.get_pid(), self.container.marks)
         with suppress(TimeoutError):
-            await asyncio.wait_for(reader, DRAIN_SECONDS)
+            await asyncio.wait_for(self.log.closed.wait(), DRAIN_SECONDS)
+        self.process.close()
+        code = self.process.get_returncode()
+        assert code is not None, "it has exited"
         self.terminated = self._terminated(code, finished)
         self.ended.set()
 
     async def stop(self, grace_seconds: float) -> None:
         """SIGTERM to the process, as the kubelet sends it; SIGKILL to all that is left after the grace time."""
         if not self.ended.is_set():
-            send_signal(self.process.pid, signal.SIGTERM)
+            send_signal(self.process.get_pid(), signal.SIGTERM)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.ended.wait(), grace_seconds)
         await self.kill()
@@ -72,14 +104,8 @@ class Worker:
     async def kill(self) -> None:
         """SIGKILL to the process; `follow` then ends what it has started."""
         if not self.ended.is_set():
-            send_signal(self.process.pid, signal.SIGKILL)
+            send_signal(self.process.get_pid(), signal.SIGKILL)
         await self.ended.wait()
-
-    async def _read(self, on_line: Callable[[str], None]) -> None:
-        assert self.process.stdout is not None, "started with a pipe"
-        async for line in _lines(self.process.stdout):
-            self.tail.append(line)
-            on_line(line)
 
     def _terminated(self, code: int, finished: datetime) -> Terminated:
         exit_code = code if code >= 0 else 128 - code  # -N: ended by signal N
@@ -96,13 +122,17 @@ class Worker:
             message = self.container.termination_log.read_bytes()[:TERMINATION_LIMIT].decode(errors="replace")
             if message:
                 return message
-        return "\n".join(self.tail).encode()[-TAIL_BYTES:].decode(errors="ignore") if exit_code else ""
+        return "\n".join(self.log.tail).encode()[-TAIL_BYTES:].decode(errors="ignore") if exit_code else ""
 
 
-async def start(container: Container, job_uid: str) -> Worker:
-    """Starts the process in a session of its own, so that Ctrl-C reaches it through us only. OSError if it cannot be started."""
+async def start(container: Container, job_uid: str, on_line: Callable[[str], None]) -> Worker:
+    """Starts the process in a session of its own, so that Ctrl-C reaches it through us only. OSError if it cannot be started.
+
+    `on_line` is given every line of its log.
+    """
     started = datetime.now(UTC)
-    process = await asyncio.create_subprocess_exec(
+    process, log = await asyncio.get_running_loop().subprocess_exec(
+        lambda: _Log(on_line),
         *container.argv,
         env=dict(container.env),
         stdin=asyncio.subprocess.DEVNULL,
@@ -110,15 +140,4 @@ async def start(container: Container, job_uid: str) -> Worker:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    return Worker(container=container, job_uid=job_uid, process=process, started=started)
-
-
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of any length, without their ends; what is not UTF-8 is replaced."""
-    rest = b""
-    while chunk := await stream.read(1 << 16):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace").rstrip("\r")
-    if rest:
-        yield rest.decode(errors="replace")
+    return Worker(container=container, job_uid=job_uid, log=log, process=process, started=started)
