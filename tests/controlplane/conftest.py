@@ -1,5 +1,6 @@
 """One control plane, one fake kubelet and one operator for all tests of this tier; a namespace of its own for each test."""
 
+import inspect
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +15,6 @@ from scalejob.kube.limiter import TokenBucket
 from tests.controlplane.api import Api, Jobs
 from tests.controlplane.control_plane import ControlPlane, OperatorProcess, free_port
 from tests.controlplane.fake_nodes import FakeKubelet, add_node
-from tests.tools import ROOT
 
 _numbers = itertools.count()
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests here share one event loop: the client and the kubelet live in it."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here):
+        if item.path.is_relative_to(here) and inspect.iscoroutinefunction(item.function):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
@@ -35,11 +35,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def api(control_plane: ControlPlane) -> AsyncIterator[Api]:
-    """As admin, with the CRD and the operator's rights installed as the manifests say, and two nodes."""
-    control_plane.kubectl(
-        "apply", "-f", str(ROOT / "manifests" / "crd.yaml"), "-f", str(ROOT / "manifests" / "operator.yaml")
-    )
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/scalejobs.scalejob.io", "--timeout=30s")
+    """As admin; there are two nodes, one of them with GPUs."""
     config = from_kubeconfig(control_plane.home / "admin.kubeconfig")
     async with Client(config, limiter=TokenBucket(qps=5000, burst=5000)) as client:
         api = Api(client)

@@ -16,7 +16,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tools import find_tool
+from tests.tools import ROOT, find_tool
 
 # What the tests rely on. Others (Deployments, node life cycle, ...) would only cost time.
 CONTROLLERS = (
@@ -70,6 +70,7 @@ class ControlPlane:
         self._tokens = {user: secrets.token_hex(16) for user in _GROUPS}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._port = free_port()
+        self._key = home / "pki" / "sa.key"
 
     def __enter__(self) -> "ControlPlane":
         programs = {
@@ -79,6 +80,8 @@ class ControlPlane:
         find_tool("openssl")
         try:
             self._start_all(programs)
+            self._install()
+            self._start_controllers(programs)
         except BaseException:
             self.__exit__()
             raise
@@ -107,16 +110,20 @@ class ControlPlane:
 
     def _start_all(self, programs: dict[str, Path]) -> None:
         (self.home / "pki").mkdir()
-        key = self.home / "pki" / "sa.key"
-        subprocess.run([find_tool("openssl"), "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        subprocess.run([find_tool("openssl"), "genrsa", "-out", self._key, "2048"], check=True, capture_output=True)
         rows = [f"{token},{user},{user},{_GROUPS[user]}" for user, token in self._tokens.items()]
         (self.home / "tokens.csv").write_text("\n".join(rows))
         client_port = self._start_etcd(programs["etcd"])
-        self._start_api_server(programs["kube-apiserver"], client_port, key)
+        self._start_api_server(programs["kube-apiserver"], client_port)
         self._wait_ready()
         for user in _GROUPS:
             self.access(user).write_kubeconfig(self.home / f"{user}.kubeconfig")
-        self._start_controllers(programs, key)
+
+    def _install(self) -> None:
+        """As a user does. Before the controllers start: the garbage collector looks for new kinds only twice a minute."""
+        manifests = ROOT / "manifests"
+        self.kubectl("apply", "-f", str(manifests / "crd.yaml"), "-f", str(manifests / "operator.yaml"))
+        self.kubectl("wait", "--for=condition=Established", "crd/scalejobs.scalejob.io", "--timeout=30s")
 
     def _start_etcd(self, program: Path) -> int:
         client_port, peer_port = free_port(), free_port()
@@ -131,7 +138,7 @@ class ControlPlane:
         )
         return client_port
 
-    def _start_api_server(self, program: Path, etcd_port: int, key: Path) -> None:
+    def _start_api_server(self, program: Path, etcd_port: int) -> None:
         self._start(
             program,
             f"--etcd-servers=http://127.0.0.1:{etcd_port}",
@@ -143,19 +150,19 @@ class ControlPlane:
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={key}",
-            f"--service-account-signing-key-file={key}",
+            f"--service-account-key-file={self._key}",
+            f"--service-account-signing-key-file={self._key}",
             # Without kubelets and the node life cycle controller nobody would remove the taint `not-ready`.
             "--disable-admission-plugins=TaintNodesByCondition",
             "--endpoint-reconciler-type=none",
         )
 
-    def _start_controllers(self, programs: dict[str, Path], key: Path) -> None:
+    def _start_controllers(self, programs: dict[str, Path]) -> None:
         self._start(
             programs["kube-controller-manager"],
             f"--kubeconfig={self.home / 'kcm.kubeconfig'}",
             f"--controllers={','.join(CONTROLLERS)}",
-            f"--service-account-private-key-file={key}",
+            f"--service-account-private-key-file={self._key}",
             "--leader-elect=false",
             "--secure-port=0",
             "--concurrent-gc-syncs=4",

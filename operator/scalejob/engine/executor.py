@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from scalejob.api.v1alpha1 import Status
 from scalejob.kube.client import Client
 from scalejob.kube.errors import Conflict, NotFound
-from scalejob.plan.model import Job, Plan, Refusal, Unreadable
+from scalejob.plan.model import Job, Plan, Unreadable
 
 from .events import EventRecorder
 from .jobs import key_of
 from .metrics import Metrics
 from .status import SCALEJOBS, StatusWriter
-from .workers import Workers
+from .workers import Refused, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Outcome:
     """What remains: seconds after which to look again, and what the API server held against the workers."""
 
     again_after: float | None
-    refusal: Refusal | None = None
+    refused: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +55,11 @@ class Executor:
             return Outcome(again_after=_sooner(delay, plan.requeue_after))
         stored = await self._store(job, plan)
         await self._workers.delete(job, plan.deletes)
-        refusal = await self._create(stored, plan)
+        refused = await self._create(stored, plan)
         self._voices.events.record(job, plan.events)
         if plan.delete_job:
             await self._client.delete(SCALEJOBS, job.namespace, job.name, uid=job.uid)
-        return Outcome(again_after=plan.requeue_after, refusal=refusal)
+        return Outcome(again_after=plan.requeue_after, refused=refused)
 
     async def explain(self, job: Unreadable, plan: Plan) -> None:
         """The same for a job that nobody can read: its status says why, and its Pods end."""
@@ -93,15 +93,16 @@ class Executor:
             raise Conflict(f"{key_of(job.namespace, job.name)} has changed")
         return job
 
-    async def _create(self, job: Job, plan: Plan) -> Refusal | None:
+    async def _create(self, job: Job, plan: Plan) -> Refused | None:
         if not plan.creates:
             return None
-        refusal = await self._workers.create(job, plan.creates)
-        if refusal:
-            logger.warning("workers refused", extra={**_fields(job), "reason": refusal.reason, "why": refusal.message})
+        refused = await self._workers.create(job, plan.creates)
+        if refused:
+            why = refused.refusal
+            logger.warning("workers refused", extra={**_fields(job), "reason": why.reason, "why": why.message})
         else:
             self._voices.metrics.count_created(len(plan.creates))
-        return refusal
+        return refused
 
 
 def _sooner(first: float, second: float | None) -> float:

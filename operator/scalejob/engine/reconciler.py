@@ -10,7 +10,7 @@ from scalejob.kube.errors import Conflict, NotFound
 from scalejob.kube.store import Store
 from scalejob.kube.workqueue import WorkQueue
 from scalejob.plan.decide import decide
-from scalejob.plan.model import Job, Pod, Refusal, Unreadable
+from scalejob.plan.model import Job, Pod, Unreadable
 from scalejob.plan.unreadable import decide_unreadable
 
 from .executor import Executor
@@ -18,16 +18,19 @@ from .expectations import Expectations
 from .jobs import JobStore
 from .progress import ProgressPoller
 from .status import SCALEJOBS
+from .workers import Refused
 
 _REFUSAL_SECONDS = (0.5, 60.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A refusal that stands: told in the status, and not put to the test again before `until`."""
+    """A refusal that stands: told in the status, and not put to the test again before `until`, nor before the Pods that were
+    made in vain are gone.
+    """
 
     uid: str
-    refusal: Refusal
+    refused: Refused
     until: float
     times: int
 
@@ -69,32 +72,37 @@ class Reconciler:
 
     async def _advance(self, key: str, job: Job) -> None:
         pods = self._seen.pods.owned_by(job.uid)
-        progress, refusal = self._seen.progress.latest(key), self._standing_refusal(key, job)
-        plan = decide(job, pods, datetime.now(UTC), progress=progress, refusal=refusal)
+        standing = self._still_standing(key, job, pods)
+        if standing:
+            # We deleted them ourselves: the planner would take it for a loss.
+            pods = tuple(pod for pod in pods if pod.uid not in standing.refused.undone)
+        refusal = standing.refused.refusal if standing else None
+        plan = decide(job, pods, datetime.now(UTC), progress=self._seen.progress.latest(key), refusal=refusal)
         outcome = await self._executor.carry_out(job, plan)
         self._seen.progress.follow(key, job, pods, plan)
-        if outcome.refusal:
-            self._stand(key, job, outcome.refusal)
+        if outcome.refused:
+            self._stand(key, job, outcome.refused)
         elif plan.creates:
             self._standing.pop(key, None)
         if outcome.again_after is not None:
             self._queue.add_after(key, outcome.again_after)
 
-    def _standing_refusal(self, key: str, job: Job) -> Refusal | None:
+    def _still_standing(self, key: str, job: Job, pods: tuple[Pod, ...]) -> Standing | None:
         """Why nothing is created at present; None once it is time to try again."""
         standing = self._standing.get(key)
-        left = standing.until - time.monotonic() if standing and standing.uid == job.uid else 0.0
-        if standing is None or left <= 0:
+        if standing is None or standing.uid != job.uid:
             return None
-        self._queue.add_after(key, left)
-        return standing.refusal
+        left = standing.until - time.monotonic()
+        if left > 0:
+            self._queue.add_after(key, left)
+        return standing if left > 0 or any(pod.uid in standing.refused.undone for pod in pods) else None
 
-    def _stand(self, key: str, job: Job, refusal: Refusal) -> None:
+    def _stand(self, key: str, job: Job, refused: Refused) -> None:
         """Remember it and look again at once: the status has to say so."""
         before = self._standing.get(key)
         times = before.times + 1 if before and before.uid == job.uid else 1
         until = time.monotonic() + backoff(times, *_REFUSAL_SECONDS)
-        self._standing[key] = Standing(uid=job.uid, refusal=refusal, until=until, times=times)
+        self._standing[key] = Standing(uid=job.uid, refused=refused, until=until, times=times)
         self._queue.add(key)
 
     async def _explain(self, job: Unreadable) -> None:

@@ -35,6 +35,14 @@ class Made:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Why no worker was made. `undone` are uids of Pods that were made before the refusal and have been deleted since."""
+
+    refusal: Refusal
+    undone: frozenset[str] = frozenset()
+
+
 class Workers:
     """Creates and deletes the children of jobs."""
 
@@ -44,9 +52,10 @@ class Workers:
         self._defaults = defaults
         self._served: dict[str, tuple[str, int]] = {}  # key -> uid and attempt whose Service was seen
 
-    async def create(self, job: Job, indices: Sequence[int]) -> Refusal | None:
+    async def create(self, job: Job, indices: Sequence[int]) -> Refused | None:
         """The Service, then the Pods `indices` of the present attempt; a refusal undoes the Pods made here."""
-        return await self._ensure_service(job) or await self._try_first(job, indices) or await self._all(job, indices)
+        refusal = await self._ensure_service(job) or await self._try_first(job, indices)
+        return Refused(refusal=refusal) if refusal else await self._create_all(job, indices)
 
     async def delete(self, job: Job | Unreadable, pods: Sequence[PodRef]) -> None:
         """Delete these very Pods; those that are gone already are no error."""
@@ -73,7 +82,7 @@ class Workers:
         made = await self._make(PODS, job, self._pod(job, indices[0]), dry_run=True)
         return made if isinstance(made, Refusal) else None
 
-    async def _all(self, job: Job, indices: Sequence[int]) -> Refusal | None:
+    async def _create_all(self, job: Job, indices: Sequence[int]) -> Refused | None:
         """Slow start, so that an API server in trouble gets one request, not hundreds (kubernetes/kubernetes#49142)."""
         new: list[PodRef] = []
         for batch in slow_start(indices):
@@ -82,7 +91,7 @@ class Workers:
             _raise_first(results)
             if refusal := next((r for r in results if isinstance(r, Refusal)), None):
                 await self.delete(job, new)
-                return refusal
+                return Refused(refusal=refusal, undone=frozenset(pod.uid for pod in new))
         return None
 
     async def _create(self, job: Job, index: int) -> Made | Refusal:

@@ -1,0 +1,158 @@
+"""The operator as a process: killed and started again, idle, with many Pods, with a program that tells its progress."""
+
+import asyncio
+import re
+
+import aiohttp
+from aiohttp import web
+
+from scalejob.contract import PROGRESS_PATH, PROGRESS_PORT, Phase, ProgressLine
+from tests.controlplane.api import Api, Jobs
+from tests.controlplane.control_plane import ControlPlane, OperatorProcess
+from tests.controlplane.fake_nodes import FakeKubelet
+
+_WRITES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
+_VERBS = ("POST", "PUT", "PATCH", "DELETE", "APPLY")
+_RESOURCES = ("scalejobs", "pods", "services", "events")
+
+
+async def _writes(api: Api) -> int:
+    """Writes that the API server has taken so far, of the kinds that the operator writes."""
+    total = 0.0
+    for labels, value in _WRITES.findall((await api.raw("GET", "/metrics")).decode()):
+        found = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        if found["verb"] in _VERBS and found["resource"] in _RESOURCES:
+            total += float(value)
+    return int(total)
+
+
+async def test_killed_while_it_creates(jobs: Jobs, operator: OperatorProcess):
+    """SIGKILL in the middle of a batch of creates: started again it makes the rest, and none twice."""
+    operator.stop()
+    await operator.start("--qps", "20", "--burst", "8")
+    await jobs.create(workers=20)
+    await jobs.api.until(lambda: _has_some_pods(jobs, 3))
+    operator.kill()
+    before = await jobs.pods()
+    assert 3 <= len(before) < 20
+    await operator.start()
+    status = await jobs.reaches(Phase.RUNNING, attempt=0)
+    after = await jobs.pods()
+    assert set(after) == {f"job-0-{i}" for i in range(20)}
+    assert {name: after[name]["metadata"]["uid"] for name in before} == {
+        n: p["metadata"]["uid"] for n, p in before.items()
+    }
+    assert status["restarts"]["total"] == 0
+
+
+async def test_failure_while_it_is_away(jobs: Jobs, operator: OperatorProcess, kubelet: FakeKubelet):
+    """What happens while the operator is away is found when it is back, and counted once."""
+    await jobs.create(workers=2)
+    await jobs.reaches(Phase.RUNNING)
+    operator.kill()
+    await kubelet.end(jobs.namespace, "job-0-1", 1, message="boom")
+    await operator.start()
+    status = await jobs.reaches(Phase.RUNNING, attempt=1)
+    assert status["restarts"]["failures"] == 1
+
+
+async def test_deletion_while_it_is_away(jobs: Jobs, operator: OperatorProcess, kubelet: FakeKubelet):
+    """No finalizer: a job can be deleted while the operator is away, and a new one of its name starts from the beginning."""
+    await jobs.create()
+    old = await jobs.reaches(Phase.RUNNING)
+    operator.kill()
+    await jobs.delete()
+    await jobs.has_pods()
+    await jobs.create()
+    await operator.start()
+    assert (await jobs.reaches(Phase.RUNNING))["startTime"] >= old["startTime"]
+
+
+async def test_steady_state_writes_nothing(jobs: Jobs, operator: OperatorProcess):
+    """Nothing is written while nothing happens, nor after a restart."""
+    await jobs.create(workers=3)
+    await jobs.reaches(Phase.RUNNING)
+    await asyncio.sleep(1.5)  # counts may be written a second late
+    before = await _writes(jobs.api)
+    assert operator.stop() == 0
+    await operator.start()
+    await asyncio.sleep(2)
+    assert await _writes(jobs.api) == before
+
+
+async def test_few_writes_for_a_job(jobs: Jobs, operator: OperatorProcess, kubelet: FakeKubelet):
+    """The whole life of a job of N workers costs the operator N creates and a handful of other writes."""
+    before = await _operator_writes(operator)
+    await jobs.create(workers=10)
+    await jobs.reaches(Phase.RUNNING)
+    for index in range(10):
+        await kubelet.succeed(jobs.namespace, f"job-0-{index}")
+    await jobs.reaches(Phase.SUCCEEDED)
+    assert await _operator_writes(operator) - before <= 10 + 10
+
+
+async def test_progress_reaches_the_status(jobs: Jobs, operator: OperatorProcess):
+    """What rank 0 serves appears in the status and in the printed column."""
+    await jobs.create()
+    await jobs.reaches(Phase.RUNNING)
+    address = (await jobs.pods())["job-0-0"]["status"]["podIP"]
+    line = ProgressLine(phase="fit", step=3, of=10, metric="inertia", value=1.5)
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=line.to_json())
+
+    app = web.Application()
+    app.add_routes([web.get(PROGRESS_PATH, answer)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, address, PROGRESS_PORT).start()
+
+    async def told() -> bool:
+        return "progress" in await jobs.status()
+
+    await jobs.api.until(told)
+    await runner.cleanup()
+    assert (await jobs.status())["progress"]["summary"] == "fit 3/10 inertia=1.5"
+
+
+async def test_health_and_metrics(jobs: Jobs, operator: OperatorProcess):
+    """/healthz says ok, and /metrics counts jobs by phase."""
+    await jobs.create()
+    await jobs.reaches(Phase.RUNNING)
+    assert await _fetch(operator, "healthz") == "ok\n"
+    assert f'scalejob_jobs{{namespace="{jobs.namespace}",phase="Running",workload="command"}} 1.0' in await _fetch(
+        operator, "metrics"
+    )
+
+
+async def test_kopf_needs_no_more_rights(jobs: Jobs, operator: OperatorProcess, control_plane: ControlPlane):
+    """The operator runs with the role of the manifests, and nothing it asked for was refused."""
+    await jobs.create()
+    await jobs.reaches(Phase.RUNNING)
+    assert 'code="403"' not in await _fetch(operator, "metrics")
+    assert "orbidden" not in operator.log.read_text()
+    assert "ermission" not in operator.log.read_text()
+
+
+async def test_objects_carry_no_marks_of_the_framework(jobs: Jobs, operator: OperatorProcess):
+    """Neither finalizers nor annotations are put on jobs."""
+    await jobs.create()
+    await jobs.reaches(Phase.RUNNING)
+    metadata = (await jobs.get())["metadata"]
+    assert "finalizers" not in metadata
+    assert "annotations" not in metadata
+
+
+async def _has_some_pods(jobs: Jobs, count: int) -> bool:
+    return len(await jobs.pods()) >= count
+
+
+async def _fetch(operator: OperatorProcess, path: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{operator.port}/{path}") as response:
+        return await response.text()
+
+
+async def _operator_writes(operator: OperatorProcess) -> int:
+    pattern = r'^scalejob_api_requests_total\{.*verb="(?:create|patch|delete)"\} (\S+)$'
+    found = re.findall(pattern, await _fetch(operator, "metrics"), re.MULTILINE)
+    return int(sum(map(float, found)))
