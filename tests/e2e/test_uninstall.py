@@ -1,9 +1,9 @@
 """The last of the tier: the operator goes as it came, and comes and goes again with Helm."""
 
+import os
 import re
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,10 +11,12 @@ from scalejob.contract import LABEL_JOB
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import MANIFESTS, NAMESPACE, OPERATOR_NAMESPACE
 from tests.e2e.samples import FOLDER
+from tests.shell_blocks import shell_block
 from tests.tools import ROOT, find_tool
 
-HELM_NAMESPACE = "scalejob-helm"
 OURS = "app.kubernetes.io/name=scalejob"
+Helm = Callable[[str], str]
+
 CLUSTER_KINDS = "clusterroles,clusterrolebindings"
 
 
@@ -44,26 +46,28 @@ def test_uninstall(cluster: Cluster):
 
 
 @pytest.fixture
-def notes(bare_cluster: Cluster) -> Iterator[str]:
-    """What Helm prints after it has installed the chart for the namespace of the tests alone."""
-    helm: Path = find_tool("helm")
-    where = ["--namespace", HELM_NAMESPACE]
-    watch = ["--set", f"watch.namespaces={{{NAMESPACE}}}"]
+def helm(bare_cluster: Cluster) -> Helm:
+    """A shell that finds helm and kubectl, in the root of the project; what it prints."""
+    path = f"{find_tool('helm').parent}{os.pathsep}{bare_cluster.env['PATH']}"
 
-    def run(*arguments: str | Path) -> str:
-        done = subprocess.run([helm, *arguments], env=bare_cluster.env, capture_output=True, text=True, check=False)
+    def run(script: str) -> str:
+        command = ["bash", "-ec", script]
+        env = {**bare_cluster.env, "PATH": path}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    yield run(
-        "install", "scalejob", ROOT / "charts/scalejob", *where, *watch, "--create-namespace", "--wait", "--timeout=2m"
-    )
-    run("uninstall", "scalejob", *where, "--wait")
-    left = bare_cluster.run("get", CLUSTER_KINDS, "-l", OURS, "-o", "name")
-    assert left == ""
-    assert "scalejobs" in bare_cluster.run("get", "crds", "-o", "name")
+    return run
+
+
+@pytest.fixture
+def notes(bare_cluster: Cluster, helm: Helm) -> Iterator[str]:
+    """What the documented installation prints, for the namespace of the tests alone. Afterwards nothing but the CRD is left."""
+    yield helm(shell_block(ROOT / "docs/install.md", "helm").replace("team-a", NAMESPACE))
+    helm(f"helm uninstall scalejob --namespace {OPERATOR_NAMESPACE} --wait")
+    assert bare_cluster.run("get", CLUSTER_KINDS, "-l", OURS, "-o", "name") == ""
     bare_cluster.run("delete", "crd", "scalejobs.scalejob.io")
-    bare_cluster.run("delete", "namespace", HELM_NAMESPACE)
+    bare_cluster.run("delete", "namespace", OPERATOR_NAMESPACE)
 
 
 @pytest.mark.timeout(600)
