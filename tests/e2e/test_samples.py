@@ -63,7 +63,7 @@ def test_gpus_are_used_and_counted(cluster: Cluster, ended: tuple[Sample, Object
 @only("kmeans")
 def test_same_model_as_local(cluster: Cluster, ended: tuple[Sample, Object], tmp_path: Path):
     """The same file gives the same bytes on this machine."""
-    command = [sys.executable, "-m", "scalejob.cli", "run", FOLDER / "kmeans.yaml"]
+    command = [Path(sys.executable).with_name("scalejob"), "run", FOLDER / "kmeans.yaml"]
     subprocess.run(command, cwd=tmp_path, check=True)
     model = json.loads((tmp_path / ".scalejob/models/kmeans/model.json").read_text())
     assert ended[1]["result"]["model"]["sha256"] == model["sha256"]
