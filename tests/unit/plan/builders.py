@@ -48,7 +48,7 @@ class JobBuilder:
         return self.spec(workload={"command": {"argv": list(argv), "restartable": restartable}})
 
     def status(self, status: Status) -> "JobBuilder":
-        return self._with("status", status.to_wire())
+        return JobBuilder(self.body | {"status": status.to_wire()})
 
     def build(self) -> Job:
         job = read_job(self.body)

@@ -8,7 +8,6 @@ import pytest
 from scalejob.contract import Phase, Reason
 from scalejob.plan.decide import decide
 from scalejob.plan.model import Job, Pod
-
 from tests.unit.plan.builders import NOW, after, failed, make_job, pending, running, started, store, succeeded, word
 
 
@@ -233,7 +232,7 @@ def test_a_second_lack_of_memory_ends_the_job_with_advice() -> None:
     job = fail_again(started(make_job().workers(2)), 10, reason="OOMKilled", code=137)
     job = fail_again(job, 20, code=85)
     job = fail_again(job, 30, reason="OOMKilled", code=137)
-    assert (Phase.FAILED, Reason.OOM_KILLED) == (job.status.phase, job.status.reason)
+    assert (job.status.phase, job.status.reason) == (Phase.FAILED, Reason.OOM_KILLED)
     assert "raise pod.resources.limits.memory" in job.status.message
 
 
@@ -241,7 +240,7 @@ def test_the_same_exception_at_the_same_step_ends_the_job() -> None:
     """A third try would end the same."""
     message = word(step=7, error="ValueError", message="bad value")
     job = fail_again(fail_again(started(make_job()), 10, message=message), 20, message=message)
-    assert (Phase.FAILED, Reason.DETERMINISTIC_ERROR) == (job.status.phase, job.status.reason)
+    assert (job.status.phase, job.status.reason) == (Phase.FAILED, Reason.DETERMINISTIC_ERROR)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_another_step_or_exception_is_tried_again(second: str) -> None:
     """Only the very same end counts as deterministic."""
     first = word(step=7, error="ValueError", message="bad value")
     job = fail_again(fail_again(started(make_job()), 10, message=first), 20, message=second)
-    assert (Phase.RESTARTING, 2) == (job.status.phase, job.status.restarts.failures)
+    assert (job.status.phase, job.status.restarts.failures) == (Phase.RESTARTING, 2)
 
 
 def test_the_limit_of_restarts_ends_the_job() -> None:
@@ -265,11 +264,11 @@ def test_the_limit_of_restarts_ends_the_job() -> None:
     job = started(make_job().spec(restarts={"failures": 2}))
     for seconds in (10, 20, 30):
         job = fail_again(job, seconds, message=f"error at {seconds}")
-    assert (Phase.FAILED, Reason.RESTART_LIMIT_EXCEEDED, 2) == (
+    assert (
         job.status.phase,
         job.status.reason,
         job.status.restarts.failures,
-    )
+    ) == (Phase.FAILED, Reason.RESTART_LIMIT_EXCEEDED, 2)
     assert "error at 30" in job.status.message
 
 
@@ -281,7 +280,7 @@ def test_backoff_doubles_up_to_its_maximum() -> None:
         seen = 10.0 * (number + 1)
         job = fail_again(job, seen, message=f"error {number}")
         waits.append(decide(job, [], after(seen + 1)).requeue_after)
-    assert [1, 2, 4, 5, 5] == waits
+    assert waits == [1, 2, 4, 5, 5]
 
 
 def test_ten_minutes_of_running_reset_the_backoff_but_not_the_count() -> None:
@@ -289,15 +288,15 @@ def test_ten_minutes_of_running_reset_the_backoff_but_not_the_count() -> None:
     job = fail_again(fail_again(started(make_job()), 10, message="a"), 20, message="b")
     job = store(job, decide(job, [running(0, 2)], after(30)))
     plan = decide(job, [failed(0, 2, at=631, message="c")], after(631))
-    assert (1, 3) == (plan.status.restarts.recent, plan.status.restarts.failures)
-    assert 1 == plan.requeue_after
+    assert (plan.status.restarts.recent, plan.status.restarts.failures) == (1, 3)
+    assert plan.requeue_after == 1
 
 
 def test_an_attempt_that_was_taken_away_before_it_ran_waits() -> None:
     """A node that refuses every Pod must not make the operator spin."""
     job = store(make_job().build(), decide(make_job().build(), [], NOW))
     refused = pending(0, phase="Failed", reason="OutOfcpu")
-    assert 1 == decide(job, [refused], NOW).requeue_after
+    assert decide(job, [refused], NOW).requeue_after == 1
 
 
 def test_a_victim_is_not_believed_at_once() -> None:
@@ -305,24 +304,24 @@ def test_a_victim_is_not_believed_at_once() -> None:
     job = started(make_job().workers(2))
     victim = failed(0, message=RESET, at=60)
     plan = decide(job, [victim, running(1)], after(61))
-    assert (0, 2.0) == (plan.status.attempt, plan.requeue_after)
+    assert (plan.status.attempt, plan.requeue_after) == (0, 2.0)
     culprit = decide(store(job, plan), [victim, failed(1, reason="OOMKilled", at=60)], after(61.5))
-    assert Reason.OOM_KILLED == culprit.status.last_failure.class_
+    assert culprit.status.last_failure.class_ == Reason.OOM_KILLED
 
 
 def test_a_victim_is_believed_after_a_while() -> None:
     """A culprit that never reports must not hold up the job."""
     plan = decide(started(make_job().workers(2)), [failed(0, message=RESET, at=60), running(1)], after(63))
-    assert (1, Reason.USER_ERROR) == (plan.status.attempt, plan.status.last_failure.class_)
+    assert (plan.status.attempt, plan.status.last_failure.class_) == (1, Reason.USER_ERROR)
 
 
 def test_a_worker_that_is_done_is_never_lost() -> None:
     """Its Pod may be deleted by hand or by the garbage collector."""
     job = started(make_job().workers(2))
     job = store(job, decide(job, [succeeded(0), running(1)], after(60)))
-    assert (0, Phase.RUNNING) == ((plan := decide(job, [running(1)], after(61))).status.attempt, plan.status.phase)
+    assert ((plan := decide(job, [running(1)], after(61))).status.attempt, plan.status.phase) == (0, Phase.RUNNING)
     done = decide(job, [succeeded(1)], after(62)).status
-    assert (Phase.SUCCEEDED, 2) == (done.phase, done.workers.succeeded)
+    assert (done.phase, done.workers.succeeded) == (Phase.SUCCEEDED, 2)
 
 
 def test_the_last_failure_names_everything_that_is_known() -> None:
@@ -346,7 +345,7 @@ def test_the_last_failure_names_everything_that_is_known() -> None:
 def test_a_program_without_last_words_is_quoted_by_its_last_line() -> None:
     """FallbackToLogsOnError gives the end of the log."""
     pod = failed(0, message="Traceback (most recent call last):\n  File x\nKeyError: 'y'\n")
-    assert "KeyError: 'y'" == decide(started(make_job()), [pod], after(60)).status.last_failure.message
+    assert decide(started(make_job()), [pod], after(60)).status.last_failure.message == "KeyError: 'y'"
 
 
 def test_words_of_any_length_fit() -> None:

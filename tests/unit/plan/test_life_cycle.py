@@ -42,15 +42,15 @@ def edit(job: Job, **fields: object) -> Job:
 def test_a_new_job_gets_all_its_pods_at_once() -> None:
     """The first plan holds the status that is written ahead, and every index."""
     plan = decide(make_job().workers(3).build(), [], NOW)
-    assert ((0, 1, 2), (), Phase.PENDING) == (plan.creates, plan.deletes, plan.status.phase)
-    assert ("2026-01-02T03:04:05Z", "0/3") == (plan.status.start_time, plan.status.workers.summary)
+    assert (plan.creates, plan.deletes, plan.status.phase) == ((0, 1, 2), (), Phase.PENDING)
+    assert (plan.status.start_time, plan.status.workers.summary) == ("2026-01-02T03:04:05Z", "0/3")
 
 
 def test_pods_that_a_crash_left_out_are_made_in_the_same_attempt() -> None:
     """A crash between two creates is no deletion."""
     job = planned(make_job().workers(3).build(), ([], NOW))
     plan = decide(job, [running(0), pending(2)], after(1))
-    assert ((1,), 0) == (plan.creates, plan.status.attempt)
+    assert (plan.creates, plan.status.attempt) == ((1,), 0)
 
 
 def test_phases_tell_the_story() -> None:
@@ -67,7 +67,7 @@ def test_phases_tell_the_story() -> None:
     for second, pods in enumerate(looks):
         job = planned(job, (pods, after(second)))
         phases.append(job.status.phase)
-    assert [Phase.PENDING, Phase.PENDING, Phase.STARTING, Phase.RUNNING, Phase.RUNNING, Phase.SUCCEEDED] == phases
+    assert phases == [Phase.PENDING, Phase.PENDING, Phase.STARTING, Phase.RUNNING, Phase.RUNNING, Phase.SUCCEEDED]
 
 
 def test_the_end_of_rank_0_is_the_result() -> None:
@@ -75,9 +75,9 @@ def test_the_end_of_rank_0_is_the_result() -> None:
     word = LastWord(rank=0, metrics={"inertia": 118.25}, rows=10, features=2, model_uri="/m", model_sha256="ab")
     job = planned(started(make_job().workers(2)), ([succeeded(0, word=word), running(1)], after(60)))
     status = decide(job, [succeeded(1)], after(90)).status
-    assert {"uri": "/m", "sha256": "ab"} == status.result.model.to_wire()
-    assert ("inertia=118.25", "1m30s") == (status.progress.summary, status.duration)
-    assert "2 workers succeeded: inertia=118.25" == status.message
+    assert status.result.model.to_wire() == {"uri": "/m", "sha256": "ab"}
+    assert (status.progress.summary, status.duration) == ("inertia=118.25", "1m30s")
+    assert status.message == "2 workers succeeded: inertia=118.25"
 
 
 def test_a_new_attempt_waits_until_the_old_pods_were_told_to_stop() -> None:
@@ -85,23 +85,23 @@ def test_a_new_attempt_waits_until_the_old_pods_were_told_to_stop() -> None:
     job = started(make_job().workers(2).spec(restarts={"backoffSeconds": 0}))
     pods = [failed(0), running(1)]
     plan = decide(job, pods, after(60))
-    assert (["segments-0-0", "segments-0-1"], (), 1) == (names(plan), plan.creates, plan.status.attempt)
+    assert (names(plan), plan.creates, plan.status.attempt) == (["segments-0-0", "segments-0-1"], (), 1)
     plan = decide(store(job, plan), [running(1, is_deleting=True)], after(60))
-    assert ([], (0, 1)) == (names(plan), plan.creates)
+    assert (names(plan), plan.creates) == ([], (0, 1))
 
 
 def test_nothing_waits_for_a_dead_node() -> None:
     """The Pod of a lost node is deleted, but not waited for."""
     plan = decide(started(make_job()), [running(0, phase="Unknown")], after(60))
-    assert (["segments-0-0"], (0,)) == (names(plan), plan.creates)
+    assert (names(plan), plan.creates) == (["segments-0-0"], (0,))
 
 
 def test_nothing_is_made_before_the_backoff_is_over() -> None:
     """Back-off is a stored time: it does not begin anew with the operator."""
     job = planned(started(make_job()), ([failed(0)], after(60)))
     plan = decide(job, [], after(60.5))
-    assert ((), 0.5) == (plan.creates, plan.requeue_after)
-    assert (0,) == decide(job, [], after(61)).creates
+    assert (plan.creates, plan.requeue_after) == ((), 0.5)
+    assert decide(job, [], after(61)).creates == (0,)
 
 
 def test_suspension_deletes_the_workers_and_resuming_starts_the_next_attempt() -> None:
@@ -109,30 +109,30 @@ def test_suspension_deletes_the_workers_and_resuming_starts_the_next_attempt() -
     job = edit(started(make_job().workers(2)), suspend=True)
     pods = [running(0), running(1)]
     plan = decide(job, pods, after(60))
-    assert (2, Phase.SUSPENDED, None) == (len(plan.deletes), plan.status.phase, plan.status.start_time)
-    assert ("True", Reason.SUSPENDED) == condition(plan, Condition.SUSPENDED)
+    assert (len(plan.deletes), plan.status.phase, plan.status.start_time) == (2, Phase.SUSPENDED, None)
+    assert condition(plan, Condition.SUSPENDED) == ("True", Reason.SUSPENDED)
     job = edit(store(job, plan), suspend=False)
     plan = decide(job, [], after(100))
-    assert ((0, 1), 1, Phase.PENDING, 0) == (
+    assert (
         plan.creates,
         plan.status.attempt,
         plan.status.phase,
         plan.status.restarts.total,
-    )
-    assert "False" == condition(plan, Condition.SUSPENDED)[0]
+    ) == ((0, 1), 1, Phase.PENDING, 0)
+    assert condition(plan, Condition.SUSPENDED)[0] == "False"
 
 
 def test_a_job_that_is_born_suspended_starts_with_attempt_0() -> None:
     """Nothing was made for it, so nothing was used up."""
     job = planned(make_job().spec(suspend=True).build(), ([], NOW))
-    assert (Phase.SUSPENDED, 0) == (job.status.phase, job.status.attempt)
-    assert ((0,), 0) == ((plan := decide(edit(job, suspend=False), [], after(5))).creates, plan.status.attempt)
+    assert (job.status.phase, job.status.attempt) == (Phase.SUSPENDED, 0)
+    assert ((plan := decide(edit(job, suspend=False), [], after(5))).creates, plan.status.attempt) == ((0,), 0)
 
 
 def test_a_job_that_is_done_succeeds_even_if_suspended_meanwhile() -> None:
     """Work that is finished is not thrown away."""
     job = edit(started(make_job()), suspend=True)
-    assert Phase.SUCCEEDED == decide(job, [succeeded(0)], after(60)).status.phase
+    assert decide(job, [succeeded(0)], after(60)).status.phase == Phase.SUCCEEDED
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -151,13 +151,13 @@ def test_the_deadline_of_running_counts_no_other_time() -> None:
     """Neither the wait for a node nor a suspension."""
     job = planned(make_job().spec(deadlines={"activeSeconds": 100}).build(), ([], NOW))
     job = planned(job, ([pending(0)], after(1000)), ([running(0)], after(1001)))
-    assert 100 == decide(job, [running(0)], after(1001)).requeue_after
+    assert decide(job, [running(0)], after(1001)).requeue_after == 100
     job = planned(edit(job, suspend=True), ([running(0)], after(1041)))
     job = planned(edit(job, suspend=False), ([], after(5000)), ([running(0, 1)], after(5001)))
-    assert 60 == decide(job, [running(0, 1)], after(5001)).requeue_after
+    assert decide(job, [running(0, 1)], after(5001)).requeue_after == 60
     plan = decide(job, [running(0, 1)], after(5061))
-    assert (Phase.FAILED, Reason.DEADLINE_EXCEEDED) == (plan.status.phase, plan.status.reason)
-    assert ["segments-1-0"] == names(plan)
+    assert (plan.status.phase, plan.status.reason) == (Phase.FAILED, Reason.DEADLINE_EXCEEDED)
+    assert names(plan) == ["segments-1-0"]
 
 
 def test_the_deadline_of_scheduling_releases_all_pods() -> None:
@@ -166,9 +166,9 @@ def test_the_deadline_of_scheduling_releases_all_pods() -> None:
     text = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
     pods = [running(0), pending(1, unschedulable=text)]
     job = planned(builder.build(), ([], NOW), (pods, after(1)))
-    assert 29 == decide(job, pods, after(1)).requeue_after
+    assert decide(job, pods, after(1)).requeue_after == 29
     plan = decide(job, pods, after(30))
-    assert (Reason.DEADLINE_EXCEEDED, 2) == (plan.status.reason, len(plan.deletes))
+    assert (plan.status.reason, len(plan.deletes)) == (Reason.DEADLINE_EXCEEDED, 2)
     assert text in plan.status.message
 
 
@@ -176,22 +176,22 @@ def test_a_job_that_does_not_fit_says_so_in_the_schedulers_words() -> None:
     """`kubectl get sj -o wide` shows what is missing."""
     text = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
     plan = decide(planned(make_job().build(), ([], NOW)), [pending(0, unschedulable=text)], after(1))
-    assert (Phase.PENDING, Reason.UNSCHEDULABLE) == (plan.status.phase, plan.status.reason)
+    assert (plan.status.phase, plan.status.reason) == (Phase.PENDING, Reason.UNSCHEDULABLE)
     assert f"1 of 1 worker cannot be scheduled: {text}" == plan.status.message
-    assert ("False", Reason.UNSCHEDULABLE) == condition(plan, Condition.SCHEDULED)
-    assert ("True", Reason.UNSCHEDULABLE) == condition(plan, Condition.STALLED)
+    assert condition(plan, Condition.SCHEDULED) == ("False", Reason.UNSCHEDULABLE)
+    assert condition(plan, Condition.STALLED) == ("True", Reason.UNSCHEDULABLE)
 
 
 def test_an_image_that_cannot_be_pulled_fails_the_job_after_its_time() -> None:
     """The clock runs from the first sight, and stops when the pull succeeds."""
     builder = make_job().workers(2).spec(deadlines={"imagePullSeconds": 60})
     job = planned(builder.build(), ([], NOW), ([running(0), blocked(1)], after(10)))
-    assert (Phase.STARTING, Reason.IMAGE_PULL_FAILED) == (job.status.phase, job.status.reason)
-    assert 60 == decide(job, [running(0), blocked(1)], after(10)).requeue_after
-    assert Phase.RUNNING == decide(job, [running(0), running(1)], after(70)).status.phase
+    assert (job.status.phase, job.status.reason) == (Phase.STARTING, Reason.IMAGE_PULL_FAILED)
+    assert decide(job, [running(0), blocked(1)], after(10)).requeue_after == 60
+    assert decide(job, [running(0), running(1)], after(70)).status.phase == Phase.RUNNING
     plan = decide(job, [running(0), blocked(1, "ErrImagePull")], after(70))
-    assert (Phase.FAILED, Reason.IMAGE_PULL_FAILED) == (plan.status.phase, plan.status.reason)
-    assert "worker 1 cannot start: ErrImagePull: not found" == plan.status.message
+    assert (plan.status.phase, plan.status.reason) == (Phase.FAILED, Reason.IMAGE_PULL_FAILED)
+    assert plan.status.message == "worker 1 cannot start: ErrImagePull: not found"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_workers_that_still_run_go_with_the_job(keep: str) -> None:
 def test_a_finished_job_is_deleted_when_its_time_is_over() -> None:
     """And not before; without a TTL never."""
     job = planned(started(make_job().spec(ttlSecondsAfterFinished=30)), ([succeeded(0)], after(60)))
-    assert (False, 30) == ((plan := decide(job, [], after(60))).delete_job, plan.requeue_after)
+    assert ((plan := decide(job, [], after(60))).delete_job, plan.requeue_after) == (False, 30)
     assert decide(job, [], after(90)).delete_job
     assert not decide(edit(job, ttl_seconds_after_finished=None), [], after(10_000)).delete_job
 
@@ -230,7 +230,7 @@ def test_a_finished_job_is_never_run_again() -> None:
     job = planned(started(make_job()), ([succeeded(0)], after(60)))
     for change in ({"workers": 3}, {"suspend": True}, {"suspend": False}):
         plan = decide(edit(job, **change), [], after(100))
-        assert (Phase.SUCCEEDED, (), 2) == (plan.status.phase, plan.creates, plan.status.observed_generation)
+        assert (plan.status.phase, plan.creates, plan.status.observed_generation) == (Phase.SUCCEEDED, (), 2)
 
 
 def test_a_job_of_another_controller_is_left_alone() -> None:
@@ -250,15 +250,15 @@ def test_a_refusal_is_told_and_tried_again() -> None:
     refusal = Refusal(reason=Reason.QUOTA_EXCEEDED, message="exceeded quota: gpus")
     job = planned(make_job().build(), ([], NOW))
     plan = decide(job, [], NOW, refusal=refusal)
-    assert ((), Phase.PENDING, Reason.QUOTA_EXCEEDED, 1) == (
+    assert (
         plan.creates,
         plan.status.phase,
         plan.status.reason,
         plan.requeue_after,
-    )
+    ) == ((), Phase.PENDING, Reason.QUOTA_EXCEEDED, 1)
     job = store(job, plan)
     waits = [decide(job, [], after(t), refusal=refusal).requeue_after for t in (1, 2, 4, 8, 500)]
-    assert [1, 2, 4, 8, 60] == waits
+    assert waits == [1, 2, 4, 8, 60]
 
 
 def test_trying_again_after_a_refusal_does_not_deny_it() -> None:
@@ -268,7 +268,7 @@ def test_trying_again_after_a_refusal_does_not_deny_it() -> None:
     job = store(job, decide(job, [], NOW, refusal=refusal))
     plan = decide(job, [], after(1))
     assert ((0,), job.status) == (plan.creates, plan.status)
-    assert Reason.WORKERS_STARTING == decide(job, [pending(0)], after(2)).status.reason
+    assert decide(job, [pending(0)], after(2)).status.reason == Reason.WORKERS_STARTING
 
 
 def test_pods_that_the_api_server_calls_invalid_fail_the_job() -> None:
@@ -285,7 +285,7 @@ def test_cost_counts_every_attempt_once() -> None:
     job = planned(job, ([running(0, 1, started=after(70)), running(1, 1, started=after(70))], after(75)))
     pods = [replace(succeeded(i, 1, at=100), started=after(70)) for i in range(2)]
     status = decide(job, pods, after(100)).status
-    assert {"podSeconds": 170, "gpuSeconds": 680, "wastedPodSeconds": 110} == status.cost.to_wire()
+    assert status.cost.to_wire() == {"podSeconds": 170, "gpuSeconds": 680, "wastedPodSeconds": 110}
 
 
 def test_progress_of_rank_0_is_shown_while_the_job_runs() -> None:
@@ -293,7 +293,7 @@ def test_progress_of_rank_0_is_shown_while_the_job_runs() -> None:
     read = Progress(phase="fit", step=12, of=300, metric="inertia", value="1.2e5", updated_at="2026-01-02T03:05:05Z")
     job = started(make_job())
     job = store(job, decide(job, [running(0)], after(60), progress=read))
-    assert "fit 12/300 inertia=1.2e5" == job.status.progress.summary
+    assert job.status.progress.summary == "fit 12/300 inertia=1.2e5"
     assert job.status == decide(job, [running(0)], after(70)).status
     assert decide(job, [], after(80)).status.progress is None
 
@@ -303,7 +303,7 @@ def test_a_condition_turns_only_when_its_status_does() -> None:
     job = planned(make_job().build(), ([], NOW), ([pending(0, unschedulable="a")], after(5)))
     job = planned(job, ([pending(0, unschedulable="b")], after(50)))
     found = {c.type: (c.last_transition_time, c.message) for c in job.status.conditions}
-    assert ("2026-01-02T03:04:05Z", "b") == found[Condition.SCHEDULED]
+    assert found[Condition.SCHEDULED] == ("2026-01-02T03:04:05Z", "b")
 
 
 def test_every_turn_is_one_event() -> None:
