@@ -1,0 +1,127 @@
+"""Objects as the API server sends them: what is read from a Pod, and that an odd job stops nobody."""
+
+from typing import Any
+
+import pytest
+
+from scalejob.api.v1alpha1 import Status
+from scalejob.contract import Phase, Reason
+from scalejob.plan.decide import decide_unreadable
+from scalejob.plan.model import Job, Pod, Unreadable, Waiting
+from scalejob.plan.observe import read_job, read_pod
+from scalejob.plan.pods import build_pod
+from tests.unit.plan.builders import DEFAULTS, JOB_UID, NOW, after, failed, make_job, planned, running, started
+
+
+def pod_body(**status: Any) -> dict[str, Any]:
+    """A Pod as we made it, as the API server and the kubelet fill it in."""
+    body = build_pod(make_job().build(), 3, 1, DEFAULTS)
+    body["metadata"] |= {"uid": "u1", "creationTimestamp": "2026-01-02T03:04:05Z"}
+    return body | {"status": status}
+
+
+def container(**state: Any) -> list[dict[str, Any]]:
+    return [{"name": "istio-proxy", "state": {"running": {}}}, {"name": "worker", "state": state}]
+
+
+def test_a_pod_that_was_just_made_is_ours_and_pending() -> None:
+    """The identity survives labels that were edited away."""
+    body = pod_body()
+    body["metadata"]["labels"] = {}
+    want = Pod(name="segments-3-1", uid="u1", job_uid=JOB_UID, attempt=3, index=1, created=NOW, phase="Pending")
+    assert want == read_pod(body)
+
+
+def test_the_end_of_the_worker_is_read_past_a_sidecar() -> None:
+    """A mesh may have put a container before ours."""
+    end = {"exitCode": 137, "reason": "OOMKilled", "message": "x", "finishedAt": "2026-01-02T03:05:05Z"}
+    found = read_pod(pod_body(phase="Failed", containerStatuses=container(terminated=end))).terminated
+    assert (137, "OOMKilled", "x", after(60)) == (found.exit_code, found.reason, found.message, found.finished)
+
+
+@pytest.mark.parametrize(
+    ("status", "want"),
+    [
+        (
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}
+                ]
+            },
+            {"unschedulable": "0/2 nodes"},
+        ),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]},
+            {"unschedulable": None},
+        ),
+        (
+            {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]},
+            {"disruption": "PreemptionByScheduler"},
+        ),
+        ({"conditions": [{"type": "DisruptionTarget", "status": "False"}]}, {"disruption": None}),
+        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}, {"is_ready": True}),
+        (
+            {"containerStatuses": container(waiting={"reason": "ErrImagePull", "message": "no"})},
+            {"waiting": Waiting(reason="ErrImagePull", message="no")},
+        ),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+            {"reason": "Evicted", "message": "low on memory", "is_finished": True},
+        ),
+        ({"phase": "Running", "reason": "NodeLost"}, {"is_node_lost": True, "is_live": False}),
+        ({"phase": "SomethingNew"}, {"phase": "Unknown"}),
+    ],
+)
+def test_facts_of_a_pod(status: dict[str, Any], want: dict[str, Any]) -> None:
+    """One fact of the API for each fact that decisions rest on."""
+    pod = read_pod(pod_body(**status))
+    assert want == {name: getattr(pod, name) for name in want}
+
+
+def unreadable(body: dict[str, Any]) -> Unreadable:
+    found = read_job(body)
+    assert isinstance(found, Unreadable), found
+    return found
+
+
+def test_what_an_older_version_stored_is_read() -> None:
+    """Fields that are unknown here, also in the status, are passed over."""
+    body = make_job().spec(futureField={"a": 1}).body | {"status": {"phase": "Running", "future": 1}}
+    found = read_job(body)
+    assert isinstance(found, Job)
+    assert found.status.phase == Phase.RUNNING
+
+
+def test_a_spec_that_does_not_parse_is_explained_field_by_field() -> None:
+    """All problems at once, in one line."""
+    found = unreadable(make_job().spec(workers="many", seed=-1).body)
+    assert "spec.workers: " in found.message
+    assert "spec.seed: " in found.message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [{"phase": "Odd"}, {"startTime": "yesterday"}, {"succeededIndices": "a-b"}, {"conditions": [{"type": "Odd"}]}],
+)
+def test_a_status_that_does_not_parse_is_not_taken_for_empty(status: dict[str, Any]) -> None:
+    """It may hold the end of the job: nothing is run, and nothing is overwritten."""
+    found = unreadable(make_job().body | {"status": status})
+    plan = decide_unreadable(found, NOW, [running(0)])
+    assert (found.status, (), ()) == (plan.status, plan.deletes, plan.creates)
+
+
+def test_an_unreadable_job_fails_and_its_workers_go() -> None:
+    """Once, with the attempt and the counters that it had."""
+    job = planned(started(make_job()), ([failed(0)], after(60)))
+    body = make_job().status(job.status).spec(workers=0).body
+    plan = decide_unreadable(unreadable(body), after(61), [running(0, 1)])
+    assert (plan.status.phase, plan.status.reason, plan.status.attempt) == (Phase.FAILED, Reason.INVALID_SPEC, 1)
+    assert [ref.name for ref in plan.deletes] == ["segments-1-0"]
+    again = unreadable(body | {"status": plan.status.to_wire()})
+    assert plan.status == decide_unreadable(again, after(99)).status
+
+
+@pytest.mark.parametrize("change", [{"spec": {"managedBy": "example.com/other"}}, {"spec": {"managedBy": 3}}])
+def test_an_unreadable_job_of_another_controller_is_left_alone(change: dict[str, Any]) -> None:
+    """Whoever manages it may understand it."""
+    assert Status() == decide_unreadable(unreadable(make_job().body | change), NOW).status
