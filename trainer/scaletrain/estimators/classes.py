@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from scalejob.api.v1alpha1 import ClassWeight
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks
+from scaletrain.errors import InvalidData
+from scaletrain.exact import max_over_blocks, sum_blocks
 
-from ..comm import Comm
-from ..data.blocks import Block, Blocks
-from ..errors import InvalidData
-from ..exact import max_over_blocks, sum_blocks
 from .moments import max_weight, row_weights
 
 

@@ -1,33 +1,53 @@
 """Random draws keyed by the global row number: the same for any number of ranks and any assignment of blocks."""
 
-from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..comm import Comm
-from ..data.blocks import Block, Blocks
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks
+
 from .moments import row_weights
 
 
-def uniform(key: Sequence[int], row_N: Tensor) -> Tensor:
-    """One number of (0, 1) for each row (ascending int64), float64, by Philox: the counter is the row, the key the rest.
+class Purpose(IntEnum):
+    """What a draw is for. Numbers are part of every model's bytes: never change one, only add."""
 
-    key: non-negative integers, for example (seed, purpose, round).
-    """
+    FIRST_CENTERS = 101
+    CANDIDATES = 102
+    RECLUSTER = 103
+    SAMPLE = 104
+
+
+class Key(NamedTuple):
+    """What a draw depends on, besides the row."""
+
+    seed: int
+    purpose: Purpose
+    restart: int = 0
+    round: int = 0
+
+    def words(self, count: int) -> np.ndarray:
+        """Well mixed uint64."""
+        return np.random.SeedSequence(tuple(map(int, self))).generate_state(count, np.uint64)
+
+
+def uniform(key: Key, row_N: Tensor) -> Tensor:
+    """One number in (0, 1) for each row (int64, ascending), float64: Philox with the row as its counter."""
     if not len(row_N):
         return torch.empty(0, dtype=torch.float64)
     first = int(row_N[0])
-    philox = np.random.Philox(key=np.random.SeedSequence(key).generate_state(2, np.uint64), counter=first)
-    words = philox.random_raw(4 * (int(row_N[-1]) - first + 1))[::4]  # a step of the counter gives four words
-    # 52 bits and a half: never 0 and never 1.
-    values = ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    philox = np.random.Philox(key=key.words(2), counter=first)
+    words = philox.random_raw(4 * (int(row_N[-1]) - first + 1))[::4]  # one step of the counter gives four words
+    values = ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # 52 bits and a half: never 0, never 1
     return torch.from_numpy(values)[row_N - first]
 
 
-def draw_rows(comm: Comm, blocks: Blocks, count: int, key: Sequence[int]) -> Tensor:
-    """Global numbers of up to `count` rows, drawn without replacement in proportion to their weights, in the order drawn.
+def draw_rows(comm: Comm, blocks: Blocks, count: int, key: Key) -> Tensor:
+    """Numbers of up to `count` rows, drawn without replacement in proportion to their weights, in the order drawn.
 
     Efraimidis and Spirakis (2006): the smallest -log(u) / weight win. Rows of weight 0 are never drawn.
     """
@@ -53,13 +73,17 @@ def gather_rows(comm: Comm, blocks: Blocks, row_K: Tensor) -> Tensor:
     return X_FD[order_F[torch.searchsorted(row_F[order_F], row_K)]]
 
 
-def _weighted_keys(block: Block, key: Sequence[int]) -> tuple[Tensor, Tensor]:
+def smallest_first(key_N: Tensor, row_N: Tensor) -> Tensor:
+    """The order of rows by key, then by row number."""
+    return torch.from_numpy(np.lexsort((row_N.numpy(), key_N.numpy())))
+
+
+def _weighted_keys(block: Block, key: Key) -> tuple[Tensor, Tensor]:
     weight_N = row_weights(block)
     some_N = weight_N > 0
     return (-uniform(key, block.row_N).log() / weight_N)[some_N], block.row_N[some_N]
 
 
 def _smallest(key_N: Tensor, row_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` smallest by (key, row)."""
-    order_N = torch.from_numpy(np.lexsort((row_N.numpy(), key_N.numpy())))[:count]
-    return key_N[order_N], row_N[order_N]
+    order_K = smallest_first(key_N, row_N)[:count]
+    return key_N[order_K], row_N[order_K]

@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..comm import Comm
-from ..errors import TrainerError
+from scaletrain.comm import Comm
+from scaletrain.errors import TrainerError
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def lead(
     """`solve(ask)` on rank 0, where `ask(x)` runs `serve(x)` on every rank; all ranks return what `solve` returned.
 
     `serve` takes a float64 tensor of `request` numbers and may use collectives; `solve` returns `answer` numbers. If `solve`
-    raises, outside `serve`, the error is raised on rank 0 and a TrainerError on the others.
+    raises, outside `serve`, the error is raised on rank 0 and PeerLost on the others.
     """
     if comm.rank == 0:
         result = _Leader(comm, serve, request).run(solve)
@@ -69,7 +69,7 @@ def _follow(comm: Comm, serve: Callable[[Tensor], T], request: int) -> None:
     while True:
         message = comm.broadcast(torch.empty(request + 1, dtype=torch.float64))
         if message[0] == _FAILED:
-            raise TrainerError("rank 0 ended the fit with an error")
+            raise PeerLost("rank 0 ended the fit with an error")
         if message[0] == _DONE:
             return
         serve(message[1:])

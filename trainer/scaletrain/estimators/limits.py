@@ -1,6 +1,6 @@
 """What the solvers can bear; docs/limits.md says it to users."""
 
-from ..errors import InvalidSpec
+from scaletrain.errors import InvalidSpec
 
 # A Gram matrix of 5,000 features takes 200 MB on every rank, and its factorisation seconds.
 MAX_FEATURES = 5_000

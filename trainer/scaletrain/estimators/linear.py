@@ -6,9 +6,9 @@ import numpy as np
 
 from scalejob.api.v1alpha1 import Linear
 from scalejob.api.v1alpha1.workload import LinearTask
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Blocks
 
-from ..comm import Comm
-from ..data.blocks import Blocks
 from . import logistic, regression
 from .base import Facts, Progress
 from .limits import check_features

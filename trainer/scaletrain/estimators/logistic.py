@@ -17,9 +17,9 @@ from torch import Tensor
 
 from scalejob.api.v1alpha1 import Linear
 from scalejob.api.v1alpha1.workload import ClassWeight
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Blocks
 
-from ..comm import Comm
-from ..data.blocks import Blocks
 from .base import Facts, Progress
 from .classes import Classes, count_classes
 from .losses import Logistic

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..comm import Comm
-from ..data.blocks import Block, Blocks
-from ..exact import sum_blocks
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks
+from scaletrain.exact import sum_blocks
+
 from .linalg import gram
 from .losses import MarginLoss, hinge
 from .moments import SLACK, Moments, row_weights

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..comm import Comm
-from ..data.blocks import Block, Blocks
-from ..errors import InvalidData
-from ..exact import max_over_blocks, sum_blocks
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks
+from scaletrain.errors import InvalidData
+from scaletrain.exact import max_over_blocks, sum_blocks
 
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
 SLACK = 1 + 1e-6
@@ -27,6 +27,7 @@ class Moments:
     mean_D: Tensor  # float64
     square_D: Tensor  # float64, sum of weight * (x - mean)^2
     dtype: torch.dtype  # of the features
+    is_weighted: bool  # whether a row has a weight, asked for or not
 
     @property
     def spread_D(self) -> Tensor:
@@ -41,15 +42,16 @@ class Moments:
 
 def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
     """Three passes: peaks, means, squares about the mean. InvalidData if a value or weight is not finite, or all weights are 0."""
-    peak_D, max_weight, dtype = _peaks(comm, blocks)
-    max_weight = max_weight if weighted else 1.0
+    peak_D, (largest, is_double, is_weighted) = _peaks(comm, blocks)
+    weighted = weighted and bool(is_weighted)
+    largest = largest if weighted else 1.0
     count = torch.tensor(float(max(blocks.num_rows, 1)), dtype=torch.float64)
 
     def first(block: Block) -> list[Tensor]:
         weight_N = row_weights(block) if weighted else torch.ones(len(block), dtype=torch.float64)
         return [weight_N.sum(), weight_N @ block.X_ND.to(torch.float64)]
 
-    weight, sum_D = sum_blocks(comm, blocks, first, [count * max_weight, count * max_weight * peak_D])
+    weight, sum_D = sum_blocks(comm, blocks, first, [count * largest, count * largest * peak_D])
     if weight <= 0:
         raise InvalidData("there is nothing to learn from: no row has a weight above 0")
     mean_D = sum_D / weight
@@ -59,9 +61,15 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
         weight_N = row_weights(block) if weighted else torch.ones(len(block), dtype=torch.float64)
         return [weight_N @ centred_ND.square_()]
 
-    (square_D,) = sum_blocks(comm, blocks, second, [count * max_weight * (2 * peak_D) ** 2])
+    (square_D,) = sum_blocks(comm, blocks, second, [count * largest * (2 * peak_D) ** 2])
     return Moments(
-        weight=float(weight), max_weight=max_weight, peak_D=peak_D, mean_D=mean_D, square_D=square_D, dtype=dtype
+        weight=float(weight),
+        max_weight=largest,
+        peak_D=peak_D,
+        mean_D=mean_D,
+        square_D=square_D,
+        dtype=torch.float64 if is_double else torch.float32,
+        is_weighted=bool(is_weighted),
     )
 
 
@@ -85,20 +93,25 @@ def max_target(comm: Comm, blocks: Blocks) -> float:
     return peak
 
 
-def _peaks(comm: Comm, blocks: Blocks) -> tuple[Tensor, float, torch.dtype]:
-    """Largest |x| by column, largest weight, dtype of the features: ranks without blocks cannot know them."""
+def _peaks(comm: Comm, blocks: Blocks) -> tuple[Tensor, list[float]]:
+    """Largest |x| by column; largest weight, whether features are float64, whether there are weights.
+
+    Ranks without blocks cannot know the latter by themselves.
+    """
 
     def peaks(block: Block) -> Tensor:
-        is_double = torch.tensor([float(block.X_ND.dtype == torch.float64)], dtype=torch.float64)
-        return torch.cat([_peak(block.X_ND), _peak(row_weights(block)[:, None]), is_double])
+        flags = [block.X_ND.dtype == torch.float64, block.weight_N is not None]
+        return torch.cat(
+            [_peak(block.X_ND), _peak(row_weights(block)[:, None]), torch.tensor(flags, dtype=torch.float64)]
+        )
 
-    found = max_over_blocks(comm, blocks, peaks, torch.zeros(blocks.num_features + 2, dtype=torch.float64))
-    peak_D, (weight, is_double) = found[:-2], found[-2:].tolist()
+    found = max_over_blocks(comm, blocks, peaks, torch.zeros(blocks.num_features + 3, dtype=torch.float64))
+    peak_D, rest = found[:-3], found[-3:]
     if not bool(torch.isfinite(found).all()):
         bad = torch.nonzero(~torch.isfinite(peak_D)).flatten().tolist()
         where = f"features number {', '.join(map(str, bad[:10]))} (from 0)" if bad else "the weights"
         raise InvalidData(f"NaN or infinite values in {where}")
-    return peak_D, weight, torch.float64 if is_double else torch.float32
+    return peak_D, rest.tolist()
 
 
 def _peak(values_ND: Tensor) -> Tensor:

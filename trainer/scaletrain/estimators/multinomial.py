@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..comm import Comm
-from ..data.blocks import Block, Blocks
-from ..exact import sum_blocks
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks
+from scaletrain.exact import sum_blocks
+
 from .base import Progress
 from .classes import Classes
 from .leader import lead

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..errors import TrainerError
+from scaletrain.errors import TrainerError
+
 from .base import Progress
 from .leader import lead
 from .linalg import factor

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from scalejob.api.v1alpha1 import Linear
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks
+from scaletrain.exact import sum_blocks
 
-from ..comm import Comm
-from ..data.blocks import Block, Blocks
-from ..exact import sum_blocks
 from .base import Facts, Progress
 from .linalg import Solver, factor, gram
 from .moments import SLACK, Moments, max_target, moments, row_weights

@@ -1,0 +1,119 @@
+"""The workload `kmeans`: scikit-learn's KMeans(algorithm="lloyd") over all blocks.
+
+Legend: K clusters, D features.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scalejob.api.v1alpha1 import KMeans
+from scalejob.api.v1alpha1.workload import KMeansInit
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Blocks
+from scaletrain.errors import InvalidSpec
+
+from .base import Facts, Progress
+from .given import given_centers
+from .lloyd import Clustering, Limits, lloyd
+from .nearest import Points, nearest, points, squared_distances
+from .seeding import parallel_centers, random_centers
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans as SklearnKMeans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KMeansResult:
+    """The centres, and what they are worth on the training rows."""
+
+    centers_KD: np.ndarray  # in the dtype of the features
+    inertia: float  # sum of weight * squared distance to the nearest centre
+    n_iter: int
+    converged: bool
+    num_distinct: int  # clusters that have rows
+    restart: int  # the number of the run that won
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"cluster_centers": self.centers_KD}
+
+    def facts(self) -> Facts:
+        names = ("inertia", "n_iter", "converged", "num_distinct", "restart")
+        facts: Facts = {name: getattr(self, name) for name in names}
+        if self.num_distinct < len(self.centers_KD):
+            facts["warning"] = (
+                f"only {self.num_distinct} of {len(self.centers_KD)} clusters have rows: the data may hold fewer distinct rows"
+            )
+        elif not self.converged:
+            facts["warning"] = "the centres were still moving: raise maxIterations"
+        return facts
+
+    def labels(self, X_ND: Tensor) -> Tensor:
+        """Numbers of the nearest centres, int64."""
+        return nearest(X_ND, torch.from_numpy(self.centers_KD).to(X_ND.dtype))
+
+    def squared_distances(self, X_ND: Tensor) -> Tensor:
+        """Of each row to its nearest centre, float64."""
+        return squared_distances(X_ND, torch.from_numpy(self.centers_KD), self.labels(X_ND))
+
+    def to_sklearn(self, params: KMeans, classes: np.ndarray | None = None) -> "SklearnKMeans":
+        """A fitted KMeans without `labels_`: there is one for each training row, on the rank that had it."""
+        from sklearn.cluster import KMeans as SklearnKMeans
+
+        model = SklearnKMeans(
+            len(self.centers_KD), n_init=params.restarts, max_iter=params.max_iterations, tol=params.tolerance
+        )
+        model.cluster_centers_, model.inertia_, model.n_iter_ = self.centers_KD.copy(), self.inertia, self.n_iter
+        model.n_features_in_, model._n_threads = self.centers_KD.shape[1], torch.get_num_threads()
+        return model
+
+
+def restore(params: KMeans, arrays: Mapping[str, np.ndarray], facts: Facts) -> KMeansResult:
+    names = ("inertia", "n_iter", "converged", "num_distinct", "restart")
+    return KMeansResult(centers_KD=arrays["cluster_centers"], **{name: facts[name] for name in names})
+
+
+def fit(comm: Comm, blocks: Blocks, params: KMeans, *, seed: int, progress: Progress) -> KMeansResult:
+    """InvalidSpec if there are more clusters than rows of positive weight, or if given centres do not fit the data."""
+    data = points(comm, blocks)
+    if params.clusters > data.num_weighted:
+        raise InvalidSpec(
+            f"workload.kmeans.clusters is {params.clusters}, but there are only {data.num_weighted} rows to cluster "
+            "(rows of weight 0 do not count)"
+        )
+    runs: list[Clustering] = []
+    for restart in range(params.restarts):
+        first_KD = _first_centers(data, params, seed, restart)
+        runs.append(_run(data, params, first_KD, progress, sum(run.n_iter for run in runs)))
+    best = min(range(len(runs)), key=lambda restart: (runs[restart].inertia, restart))
+    return KMeansResult(
+        centers_KD=(runs[best].C_KD + data.shift_D).to(data.dtype).numpy(),
+        inertia=runs[best].inertia,
+        n_iter=runs[best].n_iter,
+        converged=runs[best].converged,
+        num_distinct=runs[best].num_distinct,
+        restart=best,
+    )
+
+
+def _first_centers(data: Points, params: KMeans, seed: int, restart: int) -> Tensor:
+    if params.init is KMeansInit.CENTERS:
+        C_KD = given_centers(data.comm, params, data.blocks.num_features)
+        return (C_KD - data.shift_D).to(data.dtype)
+    find = random_centers if params.init is KMeansInit.RANDOM else parallel_centers
+    return find(data, params.clusters, seed, restart)
+
+
+def _run(data: Points, params: KMeans, first_KD: Tensor, progress: Progress, steps: int) -> Clustering:
+    variance = float((data.x.square_D / data.x.weight).mean())
+    limits = Limits(tolerance=params.tolerance * variance, max_iterations=params.max_iterations)
+    of = params.max_iterations if params.restarts == 1 else None
+
+    def report(n_iter: int, inertia: float) -> None:
+        progress(steps + n_iter, of=of, metric="inertia", value=inertia)
+
+    return lloyd(data, first_KD, limits, report)

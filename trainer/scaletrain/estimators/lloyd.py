@@ -1,0 +1,194 @@
+"""Lloyd's algorithm over all blocks, with the rules of scikit-learn's KMeans(algorithm="lloyd").
+
+A pass sends only the rows that changed their cluster to the sums: after the first iterations that is a small part. An iteration
+is one collective, and one more if a cluster is empty.
+
+Legend: N rows of a block, M of them changed their cluster, D features, K clusters, E empty ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scaletrain.data.blocks import Block
+from scaletrain.exact import sum_blocks
+
+from .draws import gather_rows, smallest_first
+from .moments import row_weights
+from .nearest import Points, RowState, nearest, square_bound, squared_distances
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clustering:
+    """Where Lloyd's algorithm ended. Equal on all ranks."""
+
+    C_KD: Tensor  # centres in the dtype of the features, shifted as the points
+    inertia: float
+    n_iter: int
+    converged: bool  # no label changed, or the centres moved by at most the tolerance
+    num_distinct: int  # clusters that have rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to stop: the squared shift of all centres, in squared units of the data; iterations."""
+
+    tolerance: float
+    max_iterations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """Of the rows of each cluster, float64."""
+
+    point_KD: Tensor  # weight * point
+    weight_K: Tensor
+    count_K: Tensor  # rows with a weight above 0
+
+    @classmethod
+    def zeros(cls, C_KD: Tensor) -> "_Sums":
+        K = len(C_KD)
+        return cls(
+            point_KD=torch.zeros(C_KD.shape, dtype=torch.float64),
+            weight_K=torch.zeros(K, dtype=torch.float64),
+            count_K=torch.zeros(K, dtype=torch.float64),
+        )
+
+    def plus(self, point_KD: Tensor, weight_K: Tensor, count_K: Tensor) -> "_Sums":
+        """Clusters without rows become exactly 0, whatever rounding left of them."""
+        count_K = self.count_K + count_K
+        some_K = count_K > 0
+        return _Sums(
+            point_KD=(self.point_KD + point_KD) * some_K[:, None],
+            weight_K=(self.weight_K + weight_K) * some_K,
+            count_K=count_K,
+        )
+
+    def means(self) -> Tensor:
+        """Means by cluster; a cluster without weight gets that of the heaviest one, as in scikit-learn."""
+        has_weight_K = self.weight_K > 0
+        mean_KD = self.point_KD / torch.where(has_weight_K, self.weight_K, 1.0)[:, None]
+        return torch.where(has_weight_K[:, None], mean_KD, mean_KD[self.weight_K.argmax()])
+
+
+def lloyd(data: Points, C_KD: Tensor, limits: Limits, report: Callable[[int, float], None]) -> Clustering:
+    """From first centres (K, D) in the dtype of the features. `report(n_iter, inertia of the new centres)` after each iteration."""
+    label = RowState(data.blocks, -1, torch.int64)
+    sums = _Sums.zeros(C_KD)
+    n_iter, is_strict, is_close = 0, False, False
+    while n_iter < limits.max_iterations and not (is_strict or is_close):
+        *change, moved = _changes(data, C_KD, label)
+        sums = sums.plus(*change)
+        filled = _relocate(data, C_KD, sums, label) if bool((sums.count_K == 0).any()) else sums
+        old_KD, C_KD = C_KD, filled.means().to(data.dtype)
+        n_iter += 1
+        is_strict = float(moved) == 0
+        is_close = _agree(data, float(((C_KD - old_KD).to(torch.float64) ** 2).sum()) <= limits.tolerance)
+        report(n_iter, _inertia_of_means(data, sums))
+    inertia, count_K = _assess(data, C_KD, label if is_strict else None)
+    return Clustering(
+        C_KD=C_KD,
+        inertia=inertia,
+        n_iter=n_iter,
+        converged=is_strict or is_close,
+        num_distinct=int((count_K > 0).sum()),
+    )
+
+
+def _changes(data: Points, C_KD: Tensor, label: RowState) -> list[Tensor]:
+    """Assigns all rows anew. Returns the changes of the sums, and how many rows moved."""
+
+    def partial(block: Block) -> list[Tensor]:
+        X_ND, old_N = data.of(block), label.of(block)
+        new_N = nearest(X_ND, C_KD)
+        row_M = torch.nonzero(new_N != old_N)[:, 0]
+        X_MD, weight_M = X_ND[row_M].to(torch.float64), row_weights(block)[row_M]
+        into = _sums_of(X_MD, weight_M, new_N[row_M], len(C_KD))
+        out_M = old_N[row_M] >= 0
+        out = _sums_of(X_MD[out_M], weight_M[out_M], old_N[row_M][out_M], len(C_KD))
+        old_N.copy_(new_N)
+        changes = [a - b for a, b in zip(into, out, strict=True)]
+        return [*changes, torch.tensor(float(len(row_M)), dtype=torch.float64)]
+
+    K, n = len(C_KD), float(data.blocks.num_rows)
+    weight = n * data.max_weight
+    bounds = [
+        (2 * weight * data.peak_D).expand(C_KD.shape),
+        torch.full((K,), 2 * weight, dtype=torch.float64),
+        torch.full((K,), 2 * n, dtype=torch.float64),
+        torch.tensor(n, dtype=torch.float64),
+    ]
+    return sum_blocks(data.comm, data.blocks, partial, bounds)
+
+
+def _sums_of(X_MD: Tensor, weight_M: Tensor, label_M: Tensor, K: int) -> list[Tensor]:
+    point_KD = torch.zeros(K, X_MD.shape[1], dtype=torch.float64).index_add_(0, label_M, X_MD * weight_M[:, None])
+    weight_K = torch.bincount(label_M, weights=weight_M, minlength=K)
+    count_K = torch.bincount(label_M[weight_M > 0], minlength=K)
+    return [point_KD, weight_K.to(torch.float64), count_K.to(torch.float64)]
+
+
+def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums:
+    """Gives each empty cluster one of the rows farthest from their centres, as scikit-learn does.
+
+    Nothing changes if no row is away from its centre: there are fewer distinct rows than clusters.
+    """
+    empty_E = torch.nonzero(sums.count_K == 0)[:, 0]
+    square_E, row_E, label_E, weight_E = _farthest(data, C_KD, label, len(empty_E))
+    if not len(square_E) or float(square_E[0]) == 0:
+        return sums
+    empty_E = empty_E[: len(row_E)]
+    X_ED = gather_rows(data.comm, data.blocks, row_E) - data.shift_D
+    point_KD, weight_K = sums.point_KD.clone(), sums.weight_K.clone()
+    for empty, owner, x_D, weight in zip(empty_E, label_E, X_ED, weight_E, strict=True):
+        point_KD[owner] -= x_D * weight
+        weight_K[owner] -= weight
+        point_KD[empty], weight_K[empty] = x_D * weight, weight
+    return _Sums(point_KD=point_KD, weight_K=weight_K, count_K=sums.count_K)
+
+
+def _farthest(data: Points, C_KD: Tensor, label: RowState, count: int) -> list[Tensor]:
+    """Squared distance, row number, label and weight of the rows farthest from their centres; ties: the lowest row first."""
+
+    def candidates(block: Block) -> list[Tensor]:
+        weight_N, label_N = row_weights(block), label.of(block)
+        square_N = squared_distances(data.of(block), C_KD, label_N)
+        some_N = weight_N > 0
+        return _first([values_N[some_N] for values_N in (square_N, block.row_N, label_N, weight_N)], count)
+
+    found = [[torch.empty(0, dtype=dtype) for dtype in (torch.float64, torch.int64, torch.int64, torch.float64)]]
+    found.extend(data.blocks.map(candidates))
+    mine = _first([torch.cat(parts) for parts in zip(*found, strict=True)], count)
+    return _first([torch.cat(data.comm.all_gather(values)) for values in mine], count)
+
+
+def _first(columns: list[Tensor], count: int) -> list[Tensor]:
+    order = smallest_first(-columns[0], columns[1])[:count]
+    return [column[order] for column in columns]
+
+
+def _assess(data: Points, C_KD: Tensor, label: RowState | None) -> tuple[float, Tensor]:
+    """The exact inertia and the rows of each cluster, with the labels that are known or with new ones."""
+
+    def partial(block: Block) -> list[Tensor]:
+        X_ND = data.of(block)
+        label_N = nearest(X_ND, C_KD) if label is None else label.of(block)
+        inertia = row_weights(block) @ squared_distances(X_ND, C_KD, label_N)
+        return [inertia, torch.bincount(label_N, minlength=len(C_KD)).to(torch.float64)]
+
+    count = torch.full((len(C_KD),), float(data.blocks.num_rows), dtype=torch.float64)
+    inertia, count_K = sum_blocks(data.comm, data.blocks, partial, [square_bound(data, C_KD), count])
+    return float(inertia), count_K
+
+
+def _inertia_of_means(data: Points, sums: _Sums) -> float:
+    """For progress, without a pass: sum w |x|^2 - sum_k |sum_k w x|^2 / W_k. Loses digits if clusters are tight."""
+    weight_K = torch.where(sums.weight_K > 0, sums.weight_K, 1.0)
+    return max(0.0, data.square - float(((sums.point_KD**2).sum(1) / weight_K).sum()))
+
+
+def _agree(data: Points, verdict: bool) -> bool:
+    """Rank 0's verdict: a sum of floats may differ in the last bit between types of CPU."""
+    return bool(data.comm.broadcast(torch.tensor([verdict], dtype=torch.int64))[0])
