@@ -17,7 +17,7 @@ ScaleJobs can be listed, and the process ends if the watch is refused later.
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 import kopf
@@ -34,25 +34,31 @@ async def run(options: Options) -> bool:
     """Run until SIGTERM or SIGINT (True), or until a part has died (False)."""
     configure_logs(options.log_format, options.log_level)
     async with open_engine(options) as (engine, client):
-        await _first(engine.wait_listed(), engine.failed.wait())
-        if not engine.failed.is_set():
-            await kopf.operator(
-                registry=build_registry(engine, client),
-                settings=build_settings(),
-                standalone=True,
-                clusterwide=not options.namespaces,
-                namespaces=options.namespaces,
-                stop_flag=engine.failed,
-            )
+        await _until_first(engine.failed.wait(), _watch(engine, client, options))
         return not engine.failed.is_set()
 
 
-async def _first(*waits: Any) -> None:
-    """Until one of them is over."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
+async def _watch(engine: Engine, client: Client, options: Options) -> None:
+    """Feed the engine with ScaleJobs until a signal comes."""
+    await engine.listed.wait()
+    await kopf.operator(
+        registry=build_registry(engine, client),
+        settings=build_settings(),
+        standalone=True,
+        clusterwide=not options.namespaces,
+        namespaces=options.namespaces,
+    )
+
+
+async def _until_first(*parts: Coroutine[Any, Any, object]) -> None:
+    """Until one of them is over; the others are cancelled. (kopf's own `stop_flag` leaves a task behind and then waits 5 s for it.)"""
+    tasks = [asyncio.create_task(part) for part in parts]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
         task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 def build_registry(engine: Engine, client: Client) -> kopf.OperatorRegistry:
@@ -90,6 +96,9 @@ def build_settings() -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.consistency_timeout = 0
+    # A handler only puts a job into a queue: there is nothing to wait for, neither for more events nor at the end.
+    settings.queueing.idle_timeout = 1
+    settings.queueing.exit_timeout = 0.1
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 5

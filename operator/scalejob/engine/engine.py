@@ -77,10 +77,6 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def wait_listed(self) -> None:
-        """Until all ScaleJobs were listed once: the CRD is there and may be read."""
-        await self.listed.wait()
-
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         return [
             *(reflector.run() for reflector in self._reflectors),

@@ -13,7 +13,8 @@ from .jobs import JobStore, key_of
 
 SCALEJOBS = Resource(API_VERSION, PLURAL)
 
-# Fields that only inform, and how long after the last write a change of them may wait. Any other change is a decision: at once.
+# How long after the last write a change may wait. Fields that are not named hold decisions: at once. That a worker has succeeded
+# must be stored before its Pod may vanish; a moment lets the workers of one job, who end together, share a write.
 _MAY_WAIT_SECONDS = {
     "progress": 5.0,
     "workers": 1.0,
@@ -21,6 +22,7 @@ _MAY_WAIT_SECONDS = {
     "conditions": 1.0,
     "cost": 1.0,
     "duration": 1.0,
+    "succeeded_indices": 0.2,
 }
 
 
