@@ -13,9 +13,9 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 ROOT = ".scalejob"
-_FILE = "file://"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +26,8 @@ class Mounts:
 
     def mount_of(self, uri: str) -> str | None:
         """The innermost mount path that holds `uri`."""
-        path = posixpath.normpath(uri.removeprefix(_FILE))
-        holders = [
-            mount for mount in self.paths if (path + "/").startswith(posixpath.normpath(mount).rstrip("/") + "/")
-        ]
+        path = _plain(uri) + "/"
+        holders = [mount for mount in self.paths if path.startswith(_plain(mount).rstrip("/") + "/")]
         return max(holders, key=len, default=None)
 
     def to_local(self, uri: str) -> str:
@@ -39,4 +37,10 @@ class Mounts:
 
 def local_path(uri: str) -> str:
     """The path below ROOT that stands for an absolute path of a Pod."""
-    return str(Path(ROOT) / posixpath.normpath(uri.removeprefix(_FILE)).lstrip("/"))
+    return str(Path(ROOT) / _plain(uri).lstrip("/"))
+
+
+def _plain(uri: str) -> str:
+    """Without file://, double slashes and `..`: /models/../etc is not under /models."""
+    is_url = uri.startswith("file://")
+    return posixpath.normpath(unquote(urlsplit(uri).path) if is_url else uri)

@@ -10,6 +10,7 @@ TABLE = {
     "/models/segments": ".scalejob/models/segments",
     "/models": ".scalejob/models",
     "file:///models/segments": ".scalejob/models/segments",
+    "file://localhost/models/my%20model": ".scalejob/models/my model",
     "/data/2013/*.parquet": ".scalejob/data/2013/*.parquet",
     "/data/deep/x.csv": ".scalejob/data/deep/x.csv",
     "/data//x.csv": ".scalejob/data/x.csv",

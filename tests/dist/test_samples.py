@@ -1,0 +1,53 @@
+"""The samples end on this machine as they do on a cluster: the same file, the same words."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.samples import FOLDER, SAMPLES, Sample
+from tests.local_jobs import last_line, run
+
+# What waits for a node for ever has no local counterpart.
+RUNNABLE = [sample for sample in SAMPLES if sample.phase != "Pending"]
+EXIT_CODES = {"Succeeded": 0, "Failed InvalidData": 2}
+
+
+@pytest.fixture(scope="session")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The flights, as the script beside the samples writes them."""
+    path = tmp_path_factory.mktemp("flights") / "flights.parquet"
+    subprocess.run([sys.executable, FOLDER / "data" / "flights.py", path], check=True, capture_output=True)
+    return path
+
+
+@pytest.mark.parametrize("sample", RUNNABLE, ids=lambda sample: sample.path.stem)
+def test_a_sample_ends_as_it_says(sample: Sample, flights: Path, tmp_path: Path) -> None:
+    """With two workers, and without a retry on the way."""
+    (tmp_path / ".scalejob" / "data").mkdir(parents=True)
+    (tmp_path / ".scalejob" / "data" / "flights.parquet").symlink_to(flights)
+    done = run("run", sample.path, "--workers", "2", cwd=tmp_path, timeout=90)
+    end = " ".join(filter(None, (sample.phase, sample.reason)))
+    assert done.returncode == EXIT_CODES[end], done.stderr
+    assert "Restarting" not in done.stderr
+    has_model = (tmp_path / ".scalejob" / "models" / sample.name / "_SUCCESS").exists()
+    assert has_model == (sample.phase == "Succeeded" and not sample.name.startswith("command"))
+
+
+def test_a_wrong_column_is_named_with_its_file(flights: Path, tmp_path: Path) -> None:
+    """In the last line, where a user looks."""
+    (tmp_path / ".scalejob" / "data").mkdir(parents=True)
+    (tmp_path / ".scalejob" / "data" / "flights.parquet").symlink_to(flights)
+    done = run("run", FOLDER / "bad-column.yaml", cwd=tmp_path)
+    assert "InvalidData" in last_line(done.stderr)
+    assert "arival_delay" in last_line(done.stderr)
+    assert "flights.parquet" in last_line(done.stderr)
+
+
+def test_what_needs_a_cluster_can_be_rendered(tmp_path: Path) -> None:
+    """The job that asks for more GPUs than there are."""
+    done = run("render", FOLDER / "too-many-gpus.yaml", cwd=tmp_path)
+    _, *pods = yaml.safe_load_all(done.stdout)
+    assert {pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in pods} == {64}
