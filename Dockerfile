@@ -10,11 +10,12 @@ FROM ${BASE} AS wheel
 RUN python3 -m venv --without-pip /build
 COPY docker/build.lock /src/docker/
 RUN pip --python /build/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r /src/docker/build.lock
-COPY pyproject.toml README.md LICENSE /src/
-COPY operator /src/operator
-COPY trainer /src/trainer
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+COPY trainer trainer
 # A fixed time makes the wheel, and so the layer that holds it, depend on the sources only.
-RUN cd /src && SOURCE_DATE_EPOCH=315532800 /build/bin/python -m hatchling build -t wheel -d /wheel
+RUN SOURCE_DATE_EPOCH=315532800 /build/bin/python -m hatchling build -t wheel -d /wheel
 
 
 # What both images share. pip stays outside of the environment in /opt/scalejob.
