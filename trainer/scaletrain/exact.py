@@ -28,44 +28,39 @@ def sum_blocks(
     Returns float64 tensors of the bounds' broadcast shape; ranks without blocks take part with zeros, so `bounds` must have
     the full shape of the partials. Raises FloatingPointError on a partial that is not finite or exceeds its bound.
     """
-    scales = [scale_for(bound) for bound in bounds]
-    totals = [torch.zeros(bound.shape, dtype=torch.int64, device=bound.device) for bound in bounds]
+    scale = scale_for(torch.cat([bound.reshape(-1) for bound in bounds]))
+    total = torch.zeros(scale.shape, dtype=torch.int64, device=scale.device)
 
-    def encoded(block: Block) -> list[Tensor]:
-        return [to_fixed(value, scale) for value, scale in zip(partial(block), scales, strict=True)]
+    def encoded(block: Block) -> Tensor:
+        values = [value.expand(bound.shape).reshape(-1) for value, bound in zip(partial(block), bounds, strict=True)]
+        return to_fixed(torch.cat(values), scale)
 
-    for values in blocks.map(encoded):
-        for total, value in zip(totals, values, strict=True):
-            total += value
-    flat = comm.all_reduce(torch.cat([total.reshape(-1) for total in totals]))
-    parts = flat.split([total.numel() for total in totals])
-    return [
-        from_fixed(part.reshape(total.shape), scale) for part, total, scale in zip(parts, totals, scales, strict=True)
-    ]
+    for value in blocks.map(encoded):
+        total += value
+    parts = from_fixed(comm.all_reduce(total), scale).split([bound.numel() for bound in bounds])
+    return [part.reshape(bound.shape) for part, bound in zip(parts, bounds, strict=True)]
 
 
 def scale_for(bound: Tensor) -> Tensor:
-    """The exponents s for sums that stay within `bound` (float64, finite, not negative), element by element."""
+    """The factors 2^s for sums that stay within `bound` (float64, finite, not negative), element by element."""
     _, exponent = torch.frexp(bound)  # bound = mantissa * 2^exponent, mantissa in [0.5, 1)
-    return torch.where(bound > 0, 62 - exponent, torch.zeros_like(exponent)).clamp(-1000, 1000)
+    s = torch.where(bound > 0, 62 - exponent, torch.zeros_like(exponent)).clamp(-1000, 1000)
+    # Exactly, by writing the exponent's bits: torch.ldexp goes through float32.
+    return ((s.to(torch.int64) + 1023) << 52).view(torch.float64)
 
 
 def to_fixed(value: Tensor, scale: Tensor) -> Tensor:
     """float64 -> int64 fixed point. FloatingPointError if a value is not finite or too large for its scale."""
-    scaled = value * _power_of_two(scale)
-    if not bool((scaled.abs() <= 2.0**62).all()):
+    scaled = value * scale
+    largest = float(torch.maximum(scaled.max(), -scaled.min())) if len(scaled) else 0.0
+    if not largest <= 2.0**62:
         raise FloatingPointError("a partial sum is not finite, or exceeds the bound given for it")
-    return scaled.round().to(torch.int64)
+    return scaled.round_().to(torch.int64)
 
 
 def from_fixed(value: Tensor, scale: Tensor) -> Tensor:
     """int64 fixed point -> float64."""
-    return value.to(torch.float64) * _power_of_two(-scale)
-
-
-def _power_of_two(exponent: Tensor) -> Tensor:
-    """2^exponent as float64, exactly, by writing the exponent's bits: torch.ldexp goes through float32."""
-    return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
+    return value.to(torch.float64) / scale
 
 
 def max_over_blocks(comm: Comm, blocks: Blocks, fn: Callable[[Block], Tensor], start: Tensor) -> Tensor:

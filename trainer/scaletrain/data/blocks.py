@@ -7,7 +7,8 @@ their block smaller; they never move rows to another block.
 Legend: N rows of a block, D features.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # About 4 MiB of float64 in a block: large enough for BLAS, small enough for a cache and for an even split.
@@ -59,9 +61,20 @@ class Blocks:
             return
         if not self._pool:
             self._pool.append(ThreadPoolExecutor(self.threads, thread_name_prefix="block"))
-        waiting = iter(self.blocks)
-        running = [self._pool[0].submit(fn, block) for block in islice(waiting, 2 * self.threads)]
-        while running:
-            result = running.pop(0).result()
-            running.extend(self._pool[0].submit(fn, block) for block in islice(waiting, 1))
-            yield result
+        yield from map_in_order(self._pool[0], fn, self.blocks, ahead=2 * self.threads)
+
+
+def map_in_order(pool: ThreadPoolExecutor, fn: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
+    """As `map`, on the pool's threads, with at most `ahead` results in memory that nobody has taken yet."""
+    waiting = iter(items)
+    running = deque(pool.submit(fn, item) for item in islice(waiting, ahead))
+    while running:
+        result = running.popleft().result()
+        running.extend(pool.submit(fn, item) for item in islice(waiting, 1))
+        yield result
+
+
+def own_blocks(num_rows: int, num_features: int, rank: int, size: int) -> range:
+    """The contiguous range of blocks that belongs to one of `size` ranks: they differ by at most one block."""
+    num_blocks = -(-num_rows // rows_per_block(num_features))
+    return range(num_blocks * rank // size, num_blocks * (rank + 1) // size)

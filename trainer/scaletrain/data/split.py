@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scaletrain.draws import Purpose
+from .draws import Purpose
 
 
 def held_back(row_N: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -1,0 +1,21 @@
+"""`python -m scaletrain`: one rank of one job, as the environment says."""
+
+import os
+import sys
+
+from . import signals, threads
+
+
+def run() -> None:
+    signals.hold()
+    num_threads = threads.decide(os.environ)
+    # torch's own warnings about peers that are gone are pages long; the last word says it in a line.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from .main import main  # noqa: PLC0415 - imports torch, which reads the environment at import
+
+    main(os.environ, num_threads)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,28 @@
+"""JSON between ranks, as bytes in a tensor: never pickled objects."""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scaletrain.comm import Comm
+
+
+def gather_json(comm: Comm, value: Any) -> list[Any]:
+    """The values of all ranks, in the order of ranks."""
+    return [_decode(part) for part in comm.all_gather(_encode(comm, value))]
+
+
+def broadcast_json(comm: Comm, value: Any) -> Any:
+    """Rank 0's value; the others' are ignored."""
+    return _decode(comm.all_gather(_encode(comm, value) if comm.rank == 0 else _encode(comm, None)[:0])[0])
+
+
+def _encode(comm: Comm, value: Any) -> Tensor:
+    return torch.from_numpy(np.frombuffer(json.dumps(value).encode(), dtype=np.uint8).copy()).to(comm.device)
+
+
+def _decode(value: Tensor) -> Any:
+    return json.loads(value.cpu().numpy().tobytes())

@@ -1,0 +1,111 @@
+"""One rank's life: rank -> comm -> data -> prepare -> fit -> evaluate -> artifact -> report."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from scalejob.api.v1alpha1 import Prepare, Spec
+from scalejob.contract import LastWord
+
+from . import artifact, signals
+from .comm import Comm, SoloComm, TorchComm
+from .data.load import Dataset, load
+from .device import choose, has_own_gpu
+from .errors import PeerLost
+from .estimators import estimator_for
+from .estimators.base import Result
+from .evaluate import evaluate
+from .prepare.preparation import Preparation, fit_preparation
+from .progress import Teller, teller
+from .rank import Rank
+from .rendezvous import Meeting, meet
+from .report import Report
+from .restore import params_of, to_model
+from .task import task_from_env
+
+# A rank that lost a peer waits as long for the alarm of the one that failed first, which says more.
+HEARING_SECONDS = 2.0
+
+
+def main(environ: Mapping[str, str], threads: int) -> None:
+    """This process's part of the job. Returns when the job is done; ends the process when it fails."""
+    started = time.monotonic()
+    told = teller(environ)
+    report = Report.from_env(environ, told)
+    signals.end_on(report.terminated)
+    try:
+        rank, spec = Rank.from_env(environ), task_from_env(environ)
+    except Exception as error:
+        report.failure(error)
+    with joined(rank, spec, report) as comm:
+        found = train(comm, spec, threads, told)
+    if rank.is_first:
+        report.success(LastWord(rank=0, seconds=round(time.monotonic() - started, 3), **found))
+    else:
+        report.success(LastWord(rank=rank.rank))
+
+
+def train(comm: Comm, spec: Spec, threads: int, told: Teller) -> dict[str, Any]:
+    """From data to the saved model, which rank 0 writes. Returns what the last word tells of it."""
+    assert spec.output is not None
+    if comm.rank == 0:
+        artifact.claim(spec.output.uri)
+    data = load(comm, spec, threads, told.phase("data"))
+
+    told.phase("prepare")
+    preparation = fit_preparation(comm, data.train, spec.prepare or Prepare(), data.columns)
+    train, held = preparation.apply(data.train), preparation.apply(data.held) if data.held else None
+
+    fit = estimator_for(spec.workload).fit
+    result = fit(comm, train, params_of(spec.workload), seed=spec.seed, progress=told.phase("fit"))
+
+    told.phase("evaluate")
+    metrics = evaluate(comm, spec.workload, result, held or train)
+
+    told.phase("save")
+    saved = _save(spec, data, preparation, result, metrics) if comm.rank == 0 else {}
+    return {"metrics": metrics, "rows": data.train.num_rows, "features": len(data.columns.features), **saved}
+
+
+def _save(
+    spec: Spec, data: Dataset, preparation: Preparation, result: Result, metrics: dict[str, float]
+) -> dict[str, str]:
+    assert spec.output is not None
+    about = {
+        "features": data.columns.features,
+        "rows": data.train.num_rows,
+        "rowsHeldBack": data.held.num_rows if data.held else 0,
+        "rowsDropped": data.num_dropped,
+        "metrics": metrics,
+    }
+    model = to_model(spec, preparation.steps, result, classes=data.train.classes, about=about)
+    saved = artifact.save(model, spec.output.uri)
+    return {"model_uri": saved.uri, "model_sha256": saved.sha256}
+
+
+@contextmanager
+def joined(rank: Rank, spec: Spec, report: Report) -> Iterator[Comm]:
+    """The ranks of the job, together from start to end: if one fails, all end, and all say why."""
+    meeting = None
+    try:
+        if rank.world_size == 1:
+            yield SoloComm(choose(rank, spec.rendezvous.backend, num_gpus=int(has_own_gpu(rank))).device)
+            return
+        meeting = meet(rank, has_gpu=has_own_gpu(rank), timeout_seconds=spec.rendezvous.timeout_seconds)
+        meeting.watch(report.victim)
+        comm = TorchComm(rank, meeting, choose(rank, spec.rendezvous.backend, meeting.num_gpus))
+        yield comm
+        comm.close()
+    except Exception as error:
+        _tell_the_others(meeting, report, error)
+        report.failure(error)
+
+
+def _tell_the_others(meeting: Meeting | None, report: Report, error: Exception) -> None:
+    """The first alarm counts, so one that can only tell of a lost peer waits for a better one: hearing it ends this process."""
+    if meeting is None:
+        return
+    if isinstance(error, PeerLost):
+        time.sleep(HEARING_SECONDS)
+    meeting.sound_alarm(report.cause_of(error))
