@@ -1,0 +1,62 @@
+"""kopf is asked for no more than it may do."""
+
+import logging
+import random
+
+import kopf
+import pytest
+
+from scalejob.app import build_registry, build_settings
+from scalejob.engine.engine import Engine
+from scalejob.engine.metrics import Metrics
+from scalejob.engine.options import Options
+from scalejob.kube.client import Client
+from scalejob.kube.config import ClusterConfig
+from tests.unit.engine.cluster import KEY, job_body
+
+OPTIONS = Options(trainer_image="trainer")
+
+
+@pytest.fixture
+async def engine() -> Engine:
+    return Engine(OPTIONS, Client(ClusterConfig(server="http://127.0.0.1:1")), Metrics())
+
+
+@pytest.fixture
+def registry(engine: Engine) -> kopf.OperatorRegistry:
+    return build_registry(engine, Client(ClusterConfig(server="http://127.0.0.1:1")))
+
+
+def test_nothing_else_is_registered(registry: kopf.OperatorRegistry):
+    """Any handler but on.event would make kopf write annotations and finalizers to the objects it watches."""
+    found = {name: len(part.get_all_handlers()) for name, part in vars(registry).items() if name != "_activities"}
+    assert found == {"_indexing": 0, "_watching": 1, "_spawning": 0, "_changing": 0, "_webhooks": 0}
+    activities = sorted(handler.activity.value for handler in registry._activities.get_all_handlers())
+    assert activities == ["authentication", "cleanup", "startup"]
+
+
+async def test_an_event_is_only_put_into_the_store(registry: kopf.OperatorRegistry, engine: Engine):
+    """The handler reads, stores and returns."""
+    handler = registry._watching.get_all_handlers()[0].fn
+    body = job_body()
+    body["metadata"]["resourceVersion"] = "1"
+    await handler(event={"type": None, "object": body})
+    assert engine.jobs.get(KEY).uid == "uid-job"
+    await handler(event={"type": "DELETED", "object": body})
+    assert engine.jobs.get(KEY) is None
+
+
+def test_nothing_is_written_and_nothing_scanned():
+    """Null storages, no posting, no look at CRDs and namespaces."""
+    settings = build_settings()
+    assert settings.scanning.disabled
+    assert not settings.posting.enabled
+    assert settings.persistence.diffbase_storage.build(body={"spec": 1}) == {}
+
+
+def test_backoff_never_ends():
+    """An API server that is away for a day is no reason to end; each pause is at most 30 s."""
+    backoffs = iter(build_settings().networking.error_backoffs)
+    random.seed(0)
+    assert all(0.5 <= next(backoffs) <= 30 for _ in range(3000))
+    assert logging.getLogger("kopf").level == logging.NOTSET

@@ -1,0 +1,52 @@
+"""What of a status is written, and how soon."""
+
+import pytest
+
+from scalejob.api.v1alpha1 import Progress, RestartCounts, Status, Workers
+from scalejob.contract import Phase
+from scalejob.engine.expectations import Expectations
+from scalejob.engine.status import may_wait, merge_patch
+
+
+def test_all_is_sent_and_what_is_gone_is_null():
+    """Also values that did not change: the stored object may lack what the models have as default."""
+    old = {"a": 1, "gone": 2, "nested": {"b": 1, "gone": {"c": 1}}, "list": [1]}
+    new = {"a": 1, "nested": {"b": 2}, "list": []}
+    assert merge_patch(old, new) == {"a": 1, "gone": None, "nested": {"b": 2, "gone": None}, "list": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "want"),
+    [
+        ({"progress": Progress(step=1)}, 5.0),
+        ({"progress": Progress(step=1), "workers": Workers(ready=1)}, 1.0),
+        ({"workers": Workers(ready=1), "phase": Phase.RUNNING}, 0.0),
+        ({"restarts": RestartCounts(failures=1)}, 0.0),
+        ({"attempt": 1}, 0.0),
+    ],
+)
+def test_the_most_urgent_change_decides(change: dict[str, object], want: float):
+    """Figures may wait, decisions may not."""
+    assert may_wait(Status(), Status().model_copy(update=change)) == want
+
+
+def test_expectations_wait_for_the_last_echo():
+    """A job is not looked at while an echo is missing, but no longer than 30 s."""
+    now = [0.0]
+    expectations = Expectations(lambda: now[0])
+    expectations.expect("k", "a")
+    expectations.expect("k", "b")
+    expectations.fulfil("k", "a")
+    assert expectations.remaining("k") == 30
+    assert expectations.remaining("other") == 0
+    now[0] = 31.0
+    assert expectations.remaining("k") == 0
+
+
+def test_fulfilled_expectations_are_over():
+    """The echo may come more than once, or unexpected."""
+    expectations = Expectations(lambda: 0.0)
+    expectations.expect("k", "a")
+    expectations.fulfil("k", "a")
+    expectations.fulfil("k", "a")
+    assert expectations.remaining("k") == 0

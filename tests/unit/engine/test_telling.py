@@ -1,0 +1,141 @@
+"""Events, metrics, logs, health, progress: what people and machines hear of the operator."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from scalejob.api.v1alpha1 import RestartCounts, Status
+from scalejob.contract import PROGRESS_PATH, Phase, ProgressLine
+from scalejob.engine.events import EventRecorder
+from scalejob.engine.health import serve_health
+from scalejob.engine.logs import JsonFormatter, TextFormatter
+from scalejob.engine.metrics import Metrics
+from scalejob.engine.progress import ProgressPoller
+from scalejob.plan.model import Event, Plan
+from tests.unit.engine.memory_server import MemoryServer
+from tests.unit.plan.builders import make_job, running
+
+EVENT = Event(type="Warning", reason="Restarting", message="boom")
+
+
+async def test_a_repeated_event_counts_up():
+    """The same thing told three times is one Event with a count of three; another message is another Event."""
+    server = MemoryServer()
+    async with server.serving() as client:
+        recorder = EventRecorder(client)
+        task = asyncio.create_task(recorder.run())
+        recorder.record(make_job().build(), [EVENT, EVENT, EVENT, Event(type="Normal", reason="Started", message="x")])
+        await asyncio.sleep(0.1)
+        task.cancel()
+    assert sorted(event["count"] for event in server.of("events")) == [1, 3]
+
+
+async def test_recording_never_waits():
+    """More events than can be sent are dropped, with a line in the log, not waited for."""
+    async with MemoryServer().serving() as client:
+        recorder = EventRecorder(client)
+        recorder.record(make_job().build(), [EVENT] * 3000)
+
+
+def test_transitions_are_counted_once():
+    """An end is counted when it is stored, with its result and reason; what is unchanged is not counted again."""
+    metrics, job = Metrics(), make_job().build()
+    failed = Status(phase=Phase.FAILED, reason="UserError", restarts=RestartCounts(total=0))
+    metrics.count_transition(job, failed)
+    metrics.count_transition(make_job().status(failed).build(), failed)
+    labels = {"namespace": "team-a", "workload": "kmeans", "result": "Failed", "reason": "UserError"}
+    assert metrics.registry.get_sample_value("scalejob_jobs_finished_total", labels) == 1
+
+
+def make_record() -> logging.LogRecord:
+    record = logging.makeLogRecord(
+        {"name": "scalejob.x", "levelname": "INFO", "msg": "job is now %s", "args": ("Running",)}
+    )
+    record.job, record.attempt, record.reason = "n/job", 1, None
+    return record
+
+
+def test_logs_are_events_with_fields():
+    """One JSON object with the fields; those without a value are left out."""
+    line = json.loads(JsonFormatter().format(make_record()))
+    assert (line["message"], line["job"], line["attempt"]) == ("job is now Running", "n/job", 1)
+    assert "reason" not in line
+
+
+def test_logs_for_people():
+    """The same as text."""
+    assert TextFormatter().format(make_record()).endswith("info job is now Running job=n/job attempt=1")
+
+
+async def test_health_names_what_is_wrong(unused_tcp_port: int):
+    """200 while all is well, else 503 with a line for each check that fails."""
+    checks = {"queue": lambda: None, "watch": lambda: "silent for 400 s"}
+    async with serve_health(unused_tcp_port, {}, checks, Metrics().registry), aiohttp.ClientSession() as session:
+        answers = {}
+        for path in ("healthz", "readyz", "metrics"):
+            async with session.get(f"http://127.0.0.1:{unused_tcp_port}/{path}") as response:
+                answers[path] = (response.status, await response.text())
+    assert answers["healthz"] == (200, "ok\n")
+    assert answers["readyz"] == (503, "watch: silent for 400 s\n")
+    assert "scalejob_pods_created_total 0.0" in answers["metrics"][1]
+
+
+@asynccontextmanager
+async def rank_zero(port: int, answer: str, status: int = 200) -> AsyncIterator[None]:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(text=answer, status=status)
+
+    app = web.Application()
+    app.add_routes([web.get(PROGRESS_PATH, handler)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def polling(port: int) -> AsyncIterator[tuple[ProgressPoller, list[str]]]:
+    """A poller that follows one running job."""
+    told: list[str] = []
+    poller = ProgressPoller(told.append, port=port, interval=0.01)
+    job, pods = make_job().build(), (running(0, ip="127.0.0.1"),)
+    poller.follow("k", job, pods, Plan(status=Status(phase=Phase.RUNNING)))
+    task = asyncio.create_task(poller.run())
+    yield poller, told
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_progress_is_told_when_it_changes(unused_tcp_port: int):
+    """The same answer again wakes nobody."""
+    line = ProgressLine(phase="fit", step=3, of=10, metric="inertia", value=1.25)
+    async with rank_zero(unused_tcp_port, line.to_json()), polling(unused_tcp_port) as (poller, told):
+        await asyncio.sleep(0.15)
+        progress = poller.latest("k")
+    assert told == ["k"]
+    assert (progress.phase, progress.step, progress.of, progress.value) == ("fit", 3, 10, "1.25")
+
+
+@pytest.mark.parametrize(("answer", "status"), [("hello", 200), ("{}", 404), ('{"progress": 1}', 200)])
+async def test_any_other_answer_is_no_progress(unused_tcp_port: int, answer: str, status: int):
+    """The workload may be any program, with any server."""
+    async with rank_zero(unused_tcp_port, answer, status), polling(unused_tcp_port) as (poller, told):
+        await asyncio.sleep(0.1)
+        assert poller.latest("k") is None
+    assert told == []
+
+
+async def test_a_job_that_stops_is_not_asked(unused_tcp_port: int):
+    """What it said is forgotten when its attempt is over."""
+    line = ProgressLine(phase="fit", step=3)
+    async with rank_zero(unused_tcp_port, line.to_json()), polling(unused_tcp_port) as (poller, _):
+        await asyncio.sleep(0.1)
+        poller.follow("k", make_job().build(), (), Plan(status=Status(phase=Phase.RESTARTING)))
+        assert poller.latest("k") is None

@@ -1,0 +1,124 @@
+"""How Service and Pods are made, and what the API server may have against it."""
+
+import pytest
+from aiohttp import web
+
+from scalejob.contract import Reason
+from scalejob.engine.workers import slow_start
+from scalejob.plan.model import PodRef
+from tests.unit.engine.cluster import KEY, Operator, job_body, status_of
+from tests.unit.engine.memory_server import MemoryServer, Object, refusal
+
+
+async def started(server: MemoryServer, steps: int = 3, **spec: object) -> Operator:
+    """An operator that has looked at a new job a few times; the server goes on only inside `serving`."""
+    server.put("scalejobs", job_body(**spec))
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        for _ in range(steps):
+            await operator.step()
+    return operator
+
+
+def names(server: MemoryServer, plural: str = "pods") -> list[str]:
+    return sorted(body["metadata"]["name"] for body in server.of(plural))
+
+
+def test_slow_start_doubles():
+    """1, 2, 4, ... up to 32 at once."""
+    assert [len(batch) for batch in slow_start(range(100))] == [1, 2, 4, 8, 16, 32, 32, 5]
+
+
+async def test_the_service_comes_first():
+    """The status is stored, then the Service, a dry run of one Pod, then the Pods."""
+    server = MemoryServer()
+    await started(server, workers=2)
+    assert server.writes[:5] == [
+        ("PATCH", "scalejobs"),
+        ("POST", "services"),
+        ("POST", "pods"),
+        ("POST", "pods"),
+        ("POST", "pods"),
+    ]
+    assert names(server) == ["job-0-0", "job-0-1"]
+
+
+async def test_quota_undoes_the_gang():
+    """A quota that holds for the second Pod only leaves none behind."""
+
+    def admit(plural: str, body: Object) -> web.Response | None:
+        is_full = plural == "pods" and len(server.of("pods")) >= 1
+        return refusal(403, "Forbidden", "exceeded quota: q") if is_full else None
+
+    server = MemoryServer()
+    server.admit = admit
+    await started(server, workers=3)
+    assert names(server) == []
+    assert status_of(server)["reason"] == Reason.QUOTA_EXCEEDED
+
+
+async def test_a_policy_is_found_by_the_dry_run():
+    """Not even one Pod is made if the first is refused."""
+    server = MemoryServer()
+    server.admit = lambda plural, _: refusal(403, "Forbidden", "violates PodSecurity") if plural == "pods" else None
+    await started(server, workers=3)
+    assert server.created == ["job"]
+    assert status_of(server)["reason"] == Reason.POLICY_DENIED
+
+
+async def test_a_foreign_service_is_named():
+    """The message says whose it is not."""
+    server = MemoryServer()
+    server.put("services", {"kind": "Service", "metadata": {"name": "job", "namespace": "n"}})
+    await started(server)
+    assert status_of(server)["reason"] == Reason.NAME_CONFLICT
+    assert status_of(server)["message"] == "Service n/job exists and belongs to nobody, not to this job"
+
+
+async def test_a_pod_of_ours_is_adopted():
+    """A Pod that a former process made counts as made, seen or not."""
+    server = MemoryServer()
+    await started(server, workers=2)
+    async with server.serving() as client:
+        fresh = Operator(server, client)
+        fresh.jobs.put(server.objects["scalejobs", "job"])
+        job = fresh.jobs.get(KEY)
+        assert await fresh.workers.create(job, [0, 1]) is None
+    assert names(server) == ["job-0-0", "job-0-1"]
+
+
+async def test_a_namesake_is_not_deleted():
+    """The uid is a precondition: deleting a Pod that was replaced in the meantime is no error and no harm."""
+    server = MemoryServer()
+    await started(server)
+    async with server.serving() as client:
+        fresh = Operator(server, client)
+        fresh.see()
+        await fresh.workers.delete(fresh.jobs.get(KEY), [PodRef(name="job-0-0", uid="other")])
+    assert names(server) == ["job-0-0"]
+
+
+async def test_invalid_pods_end_the_job():
+    """What the API server calls invalid will not become valid by trying again."""
+    server = MemoryServer()
+    server.admit = lambda plural, _: refusal(422, "Invalid", "spec.x is wrong") if plural == "pods" else None
+    await started(server)
+    assert (status_of(server)["phase"], status_of(server)["reason"]) == ("Failed", Reason.INVALID_SPEC)
+
+
+@pytest.mark.parametrize(
+    "change", [{"uid": "another"}, {"deletionTimestamp": "2026-01-02T03:04:06Z"}, {"generation": 2}]
+)
+async def test_no_pod_for_a_ghost(change: Object):
+    """The cache says the job is there; the API server says that it is another, going, or has changed: no Pod is made."""
+    server = MemoryServer()
+    await started(server, steps=1, workers=2)
+    for name in names(server):
+        del server.objects["pods", name]
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        operator.see()
+        body = server.objects["scalejobs", "job"]
+        server.put("scalejobs", body | {"metadata": body["metadata"] | change})
+        await operator.reconciler.reconcile(KEY)
+    assert names(server) == []
