@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scalejob.api.v1alpha1 import ScaleJob, Status
 from scalejob.contract import ExitCode, Phase
@@ -18,6 +18,8 @@ from scalejob.local.runner import Interrupted, run_job
 from .display import open_display
 from .files import JobFile, job_file_options, load, with_workers
 from .main import missing_extra
+
+UNFOLDED_WIDTH = 500  # of the table where no terminal gives one
 
 
 @click.command("run")
@@ -102,13 +104,17 @@ def print_table(job: ScaleJob, status: Status) -> None:
     rows = result_rows(status)
     if not rows:
         return
-    title = f"{job.metadata.name}: {job.spec.workload.name} on {job.spec.workers} worker{'s' if job.spec.workers > 1 else ''}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.ROUNDED, show_header=False)
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNFOLDED_WIDTH
+    workers = f"{job.spec.workers} worker{'s' if job.spec.workers > 1 else ''}"
+    # No frame: the SHA-256 fits a terminal of 80 columns in one piece.
+    table = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console.print(Text(f"{job.metadata.name}: {job.spec.workload.name} on {workers}", style="bold"), table, sep="\n")
 
 
 def result_rows(status: Status) -> list[tuple[str, str]]:
@@ -121,7 +127,7 @@ def result_rows(status: Status) -> list[tuple[str, str]]:
     if result.rows is not None:
         rows += [("rows", f"{result.rows:,}"), ("features", str(result.features or ""))]
     if seconds:
-        rows += [("seconds", f"{seconds:.1f}"), ("rows per second", f"{(result.rows or 0) / seconds:,.0f}")]
+        rows += [("seconds", f"{seconds:.1f}"), ("rows/second", f"{(result.rows or 0) / seconds:,.0f}")]
     if result.model:
         rows += [("model", result.model.uri), ("SHA-256", result.model.sha256)]
     return rows

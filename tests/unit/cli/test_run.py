@@ -70,7 +70,7 @@ def test_the_table_tells_what_came_out() -> None:
         ("rows", "1,000,000"),
         ("features", "9"),
         ("seconds", "12.5"),
-        ("rows per second", "80,000"),
+        ("rows/second", "80,000"),
         ("model", ".scalejob/models/a"),
         ("SHA-256", "ab" * 32),
     ]
