@@ -105,9 +105,10 @@ def build_container(pod: Mapping[str, Any], spec: Spec, place: Place) -> Contain
 
 def _base_env(place: Place) -> dict[str, str]:
     """What an image would set. `torchrun` and other programs beside the interpreter are found, as in the image."""
+    own = {name: value for name, value in place.caller_env.items() if name not in set(Env)}
     path = os.pathsep.join([str(Path(sys.executable).parent), place.caller_env.get("PATH", os.defpath)])
     # gloo listens on the address of the host's name, which a laptop may not have.
-    return {"GLOO_SOCKET_IFNAME": place.loopback, **place.caller_env, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    return {"GLOO_SOCKET_IFNAME": place.loopback, **own, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _pod_env(container: Mapping[str, Any], spec: Spec, place: Place) -> dict[str, str]:

@@ -73,6 +73,11 @@ def test_variables_of_the_job_win_over_the_callers() -> None:
     assert (env["WHO"], env["OTHER"]) == ("job $(NO_SUCH) $(HOME)", "kept")
 
 
+def test_the_callers_own_rank_is_not_passed_on() -> None:
+    """Several processes of a worker get theirs from torchrun; one that is left over from elsewhere would win."""
+    assert Env.RANK not in contain(make_job(processesPerWorker=2), RANK="7").env
+
+
 def test_home_is_the_callers_unless_the_job_sets_it() -> None:
     """/tmp is the home of a uid that no image knows; here there is a real one."""
     assert contain(make_job()).env["HOME"] == "/me"
