@@ -24,7 +24,7 @@ from scalejob.api.v1alpha1 import Spec
 from scalejob.contract import ENV_PROGRESS_SECONDS, ENV_TERMINATION_LOG, LABEL_ATTEMPT, LABEL_INDEX, Env
 from scalejob.plan.environment import WRITABLE_HOME
 
-from .paths import Mounts
+from .volumes import mounts_of
 
 LOOPBACK = "127.0.0.1"
 PROGRESS_SECONDS = "0.2"
@@ -89,7 +89,7 @@ def build_container(pod: Mapping[str, Any], spec: Spec, place: Place) -> Contain
     index = int(labels[LABEL_INDEX])
     name = pod["metadata"]["name"]
     log = place.folder / name
-    mounts = Mounts(paths=[mount.mount_path for mount in spec.pod.volume_mounts or ()])
+    mounts = mounts_of(spec)
     env = {**_base_env(place), **_pod_env(container, spec, place), **_local_env(spec, place, index)}
     env[ENV_TERMINATION_LOG] = str(log)
     words = [*container.get("command", ()), *container.get("args", ())]
