@@ -11,7 +11,8 @@ waiting. Waiting would cost the whole grace period after each failure, and for e
 `workload.command` that write to shared storage must end on SIGTERM, or write atomically; the documentation says so.
 
 **Made once.** Until all Pods of an attempt have been seen (`created_time`), one that is not there has not been made; from then on
-it was deleted. So a crash between two creates is no deletion, and a deletion is never repaired by a lone new worker.
+it was deleted, and the attempt is over (`restarts`). So a crash between two creates is no deletion, and a deletion is never
+repaired by a lone new worker.
 """
 
 from datetime import datetime
@@ -37,7 +38,7 @@ def creation_due(view: View, status: Status) -> datetime | None:
 
 
 def _is_due(view: View, status: Status) -> bool:
-    if status.phase.is_finished or status.start_time is None or status.created_time is not None:
+    if status.phase.is_finished or status.start_time is None:
         return False
     due = creation_due(view, status)
     return view.refusal is None and (due is None or due <= view.now)

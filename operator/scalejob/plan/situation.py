@@ -27,7 +27,7 @@ def situation(view: View, status: Status) -> Situation:
         return Situation(phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message="spec.suspend is true")
     if status.running_time is not None:
         size = count(status.workers.desired, "worker")
-        return Situation(phase=Phase.RUNNING, reason=Reason.ALL_WORKERS_RUNNING, message=f"{size} started")
+        return Situation(phase=Phase.RUNNING, reason=Reason.ALL_WORKERS_RUNNING, message=f"{size} running")
     reason, message = next(found for source in WAITING if (found := source(view, status)))
     return Situation(phase=_waiting_phase(view, status), reason=reason, message=in_one_line(message))
 
@@ -55,7 +55,12 @@ def _refused(view: View, status: Status) -> Why | None:
 
 
 def _cannot_start(view: View, status: Status) -> Why | None:
+    """Kubelets say ErrImagePull with the cause and ImagePullBackOff without it in turns: the cause stays."""
     text = blocked_start_text(view, status)
+    worker, is_repeat, _ = text.partition(" cannot start: ImagePullBackOff")
+    before = view.job.status.message or ""
+    if is_repeat and before.startswith(f"{worker} cannot start: ErrImagePull"):
+        text = before
     return (Reason.IMAGE_PULL_FAILED, text) if text else None
 
 

@@ -47,7 +47,7 @@ def count_workers(view: View, status: Status) -> Workers:
         succeeded=len(done),
         failed=failed,
         selector=selector_text(view.job.name),
-        summary=f"{ready}/{desired}",
+        summary=f"{ready + len(done)}/{desired}",
     )
 
 

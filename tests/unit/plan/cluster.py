@@ -151,6 +151,8 @@ def check_transition(before: Status, after: Status) -> None:
     assert after.restarts.total - before.restarts.total in (0, step), "a restart without a new attempt"
     assert after.restarts.total == after.restarts.failures + after.restarts.disruptions
     assert after.restarts.total <= after.attempt
+    if step == 1:
+        assert after.phase.is_finished or not succeeded(after), "a new attempt begins with work that is done"
     if step == 0:
         assert succeeded(before) <= succeeded(after), "a worker that was done is not done any more"
         assert before.created_time in (None, after.created_time)

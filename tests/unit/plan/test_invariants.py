@@ -3,7 +3,6 @@
 The rules are the faults; the invariants are in `cluster`, at the writes that could break them.
 """
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -36,11 +35,7 @@ SPECS = st.fixed_dictionaries(
             }
         ),
         "deadlines": st.fixed_dictionaries(
-            {},
-            optional={
-                "activeSeconds": st.integers(1, 500),
-                "schedulingSeconds": st.integers(1, 500),
-            },
+            {}, optional={"activeSeconds": st.integers(1, 500), "schedulingSeconds": st.integers(1, 500)}
         ),
         "keepPods": st.sampled_from(["None", "Failed", "All"]),
         "suspend": st.booleans(),
@@ -51,6 +46,9 @@ PICK = st.integers(0, 7)
 
 class Faults(RuleBasedStateMachine):
     """One job, one operator, and a world that is against them."""
+
+    cluster: Cluster
+    operator: Operator
 
     @initialize(spec=SPECS)
     def apply(self, spec: dict) -> None:
@@ -135,6 +133,10 @@ class Faults(RuleBasedStateMachine):
         """When the faults stop, the job ends, and then nothing is written any more."""
         if not hasattr(self, "cluster"):
             return
+        self.cluster.edit_spec(suspend=True)
+        for _ in range(3):
+            self._calm_step()
+        assert not any(pod.is_live for pod in self.cluster.pods.values()), "a suspended job has workers"
         self.cluster.edit_spec(suspend=False)
         for _ in range(30):
             self._calm_step()
@@ -161,11 +163,3 @@ class Faults(RuleBasedStateMachine):
 
 
 TestFaults = Faults.TestCase
-TestFaults.settings = settings(
-    max_examples=100,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)

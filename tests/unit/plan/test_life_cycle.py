@@ -90,6 +90,14 @@ def test_a_new_attempt_waits_until_the_old_pods_were_told_to_stop() -> None:
     assert (names(plan), plan.creates) == ([], (0, 1))
 
 
+def test_a_new_attempt_runs_every_worker_again() -> None:
+    """Also those that were done: their part of the state is gone with their peers."""
+    job = planned(started(make_job().workers(2)), ([succeeded(0), running(1)], after(50)))
+    job = planned(job, ([succeeded(0), failed(1)], after(60)))
+    plan = decide(job, [], after(61))
+    assert (plan.creates, plan.status.succeeded_indices, plan.status.workers.succeeded) == ((0, 1), "", 0)
+
+
 def test_nothing_waits_for_a_dead_node() -> None:
     """The Pod of a lost node is deleted, but not waited for."""
     plan = decide(started(make_job()), [running(0, phase="Unknown")], after(60))
@@ -131,8 +139,8 @@ def test_a_job_that_is_born_suspended_starts_with_attempt_0() -> None:
 
 def test_a_job_that_is_done_succeeds_even_if_suspended_meanwhile() -> None:
     """Work that is finished is not thrown away."""
-    job = edit(started(make_job()), suspend=True)
-    assert decide(job, [succeeded(0)], after(60)).status.phase == Phase.SUCCEEDED
+    status = decide(edit(started(make_job()), suspend=True), [succeeded(0)], after(60)).status
+    assert (status.phase, status.attempt, status.workers.summary) == (Phase.SUCCEEDED, 0, "1/1")
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -192,6 +200,12 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_after_its_time() -> None:
     plan = decide(job, [running(0), blocked(1, "ErrImagePull")], after(70))
     assert (plan.status.phase, plan.status.reason) == (Phase.FAILED, Reason.IMAGE_PULL_FAILED)
     assert plan.status.message == "worker 1 cannot start: ErrImagePull: not found"
+
+
+def test_the_cause_of_a_failing_pull_is_not_replaced_by_its_repetition() -> None:
+    """Kubelets say ErrImagePull and ImagePullBackOff in turns; each write would wake whoever watches."""
+    job = planned(make_job().build(), ([], NOW), ([blocked(0, "ErrImagePull")], after(1)))
+    assert decide(job, [blocked(0, "ImagePullBackOff")], after(2)).status == job.status
 
 
 @pytest.mark.parametrize(

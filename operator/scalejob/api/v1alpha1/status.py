@@ -35,7 +35,7 @@ class Workers(Model):
     succeeded: int = Field(default=0, description="Ended with exit code 0.")
     failed: int = Field(default=0, description="Ended otherwise.")
     selector: str = Field(default="", description="Label selector of the job's Pods, for the scale subresource.")
-    summary: str = Field(default="", description="ready/desired, for the printed column.")
+    summary: str = Field(default="", description="Ready or succeeded workers of those desired, for the printed column.")
 
 
 class RestartCounts(Model):
