@@ -1,7 +1,7 @@
 """Lloyd's algorithm over all blocks, with the rules of scikit-learn's KMeans(algorithm="lloyd").
 
-A pass sends only the rows that changed their cluster to the sums: after the first iterations that is a small part. An iteration
-is one collective, and one more if a cluster is empty.
+A pass adds to and takes from the sums only the rows that changed their cluster: after the first iterations that is a small
+part. An iteration is two collectives, the second of one number, and two more if a cluster is empty.
 
 Legend: N rows of a block, M of them changed their cluster, D features, K clusters, E empty ones.
 """
@@ -49,20 +49,16 @@ class _Sums:
 
     @classmethod
     def zeros(cls, C_KD: Tensor) -> "_Sums":
-        K = len(C_KD)
-        return cls(
-            point_KD=torch.zeros(C_KD.shape, dtype=torch.float64),
-            weight_K=torch.zeros(K, dtype=torch.float64),
-            count_K=torch.zeros(K, dtype=torch.float64),
-        )
+        zero_K = torch.zeros(len(C_KD), dtype=torch.float64)
+        return cls(point_KD=torch.zeros(C_KD.shape, dtype=torch.float64), weight_K=zero_K, count_K=zero_K)
 
-    def plus(self, point_KD: Tensor, weight_K: Tensor, count_K: Tensor) -> "_Sums":
-        """Clusters without rows become exactly 0, whatever rounding left of them."""
-        count_K = self.count_K + count_K
+    def plus(self, change_KS: Tensor) -> "_Sums":
+        """Columns of the change: point, weight, count. Clusters without rows become exactly 0, whatever rounding left."""
+        count_K = self.count_K + change_KS[:, -1]
         some_K = count_K > 0
         return _Sums(
-            point_KD=(self.point_KD + point_KD) * some_K[:, None],
-            weight_K=(self.weight_K + weight_K) * some_K,
+            point_KD=(self.point_KD + change_KS[:, :-2]) * some_K[:, None],
+            weight_K=(self.weight_K + change_KS[:, -2]) * some_K,
             count_K=count_K,
         )
 
@@ -79,12 +75,12 @@ def lloyd(data: Points, C_KD: Tensor, limits: Limits, report: Callable[[int, flo
     sums = _Sums.zeros(C_KD)
     n_iter, is_strict, is_close = 0, False, False
     while n_iter < limits.max_iterations and not (is_strict or is_close):
-        *change, moved = _changes(data, C_KD, label)
-        sums = sums.plus(*change)
+        change_KS, moved = _changes(data, C_KD, label)
+        sums = sums.plus(change_KS)
         filled = _relocate(data, C_KD, sums, label) if bool((sums.count_K == 0).any()) else sums
         old_KD, C_KD = C_KD, filled.means().to(data.dtype)
         n_iter += 1
-        is_strict = float(moved) == 0
+        is_strict = moved == 0
         is_close = _agree(data, float(((C_KD - old_KD).to(torch.float64) ** 2).sum()) <= limits.tolerance)
         report(n_iter, _inertia_of_means(data, sums))
     inertia, count_K = _assess(data, C_KD, label if is_strict else None)
@@ -97,37 +93,35 @@ def lloyd(data: Points, C_KD: Tensor, limits: Limits, report: Callable[[int, flo
     )
 
 
-def _changes(data: Points, C_KD: Tensor, label: RowState) -> list[Tensor]:
-    """Assigns all rows anew. Returns the changes of the sums, and how many rows moved."""
+def _changes(data: Points, C_KD: Tensor, label: RowState) -> tuple[Tensor, int]:
+    """Assigns all rows anew. Returns the change of the sums by cluster (point, weight, count), and how many rows moved."""
 
     def partial(block: Block) -> list[Tensor]:
-        X_ND, old_N = data.of(block), label.of(block)
+        X_ND, label_N = data.of(block), label.of(block)
         new_N = nearest(X_ND, C_KD)
-        row_M = torch.nonzero(new_N != old_N)[:, 0]
-        X_MD, weight_M = X_ND[row_M].to(torch.float64), row_weights(block)[row_M]
-        into = _sums_of(X_MD, weight_M, new_N[row_M], len(C_KD))
-        out_M = old_N[row_M] >= 0
-        out = _sums_of(X_MD[out_M], weight_M[out_M], old_N[row_M][out_M], len(C_KD))
-        old_N.copy_(new_N)
-        changes = [a - b for a, b in zip(into, out, strict=True)]
-        return [*changes, torch.tensor(float(len(row_M)), dtype=torch.float64)]
+        row_M = torch.nonzero(new_N != label_N)[:, 0]
+        change_KS = torch.zeros(len(C_KD), X_ND.shape[1] + 2, dtype=torch.float64)
+        if len(row_M):
+            new_M, old_M = new_N[row_M], label_N[row_M]
+            terms_MS = _terms(X_ND.index_select(0, row_M), row_weights(block)[row_M])
+            change_KS.index_add_(0, new_M, terms_MS)
+            if bool(old_M[0] >= 0):  # all rows had a cluster, or none
+                change_KS.index_add_(0, old_M, terms_MS, alpha=-1)
+            label_N.copy_(new_N)
+        return [change_KS, torch.tensor(float(len(row_M)), dtype=torch.float64)]
 
-    K, n = len(C_KD), float(data.blocks.num_rows)
-    weight = n * data.max_weight
-    bounds = [
-        (2 * weight * data.peak_D).expand(C_KD.shape),
-        torch.full((K,), 2 * weight, dtype=torch.float64),
-        torch.full((K,), 2 * n, dtype=torch.float64),
-        torch.tensor(n, dtype=torch.float64),
-    ]
-    return sum_blocks(data.comm, data.blocks, partial, bounds)
+    n = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
+    bound_S = 2 * n * torch.cat([data.max_weight * data.peak_D, torch.tensor([data.max_weight, 1.0])])
+    change_KS, moved = sum_blocks(data.comm, data.blocks, partial, [bound_S.expand(len(C_KD), -1), n])
+    return change_KS, int(moved)
 
 
-def _sums_of(X_MD: Tensor, weight_M: Tensor, label_M: Tensor, K: int) -> list[Tensor]:
-    point_KD = torch.zeros(K, X_MD.shape[1], dtype=torch.float64).index_add_(0, label_M, X_MD * weight_M[:, None])
-    weight_K = torch.bincount(label_M, weights=weight_M, minlength=K)
-    count_K = torch.bincount(label_M[weight_M > 0], minlength=K)
-    return [point_KD, weight_K.to(torch.float64), count_K.to(torch.float64)]
+def _terms(X_MD: Tensor, weight_M: Tensor) -> Tensor:
+    """What rows add to the sums of their cluster: weight * point, weight, and 1 if the weight is above 0. float64."""
+    terms_MS = torch.empty(len(X_MD), X_MD.shape[1] + 2, dtype=torch.float64)
+    torch.mul(X_MD, weight_M[:, None], out=terms_MS[:, :-2])
+    terms_MS[:, -2], terms_MS[:, -1] = weight_M, weight_M > 0
+    return terms_MS
 
 
 def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums:

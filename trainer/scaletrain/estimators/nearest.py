@@ -30,6 +30,8 @@ class Points:
     comm: Comm
     blocks: Blocks
     x: Moments  # without weights, as KMeans in scikit-learn scales `tol`
+    shift_D: Tensor  # float64, exact in the dtype of the features
+    is_shifted: bool
     square: float  # sum of weight * |point|^2
     num_weighted: int  # rows with a weight above 0
     max_weight: float
@@ -37,16 +39,6 @@ class Points:
     @property
     def dtype(self) -> torch.dtype:
         return self.x.dtype
-
-    @property
-    def is_shifted(self) -> bool:
-        return bool((self.x.mean_D.abs() > FAR * self.x.spread_D).any())
-
-    @property
-    def shift_D(self) -> Tensor:
-        """float64, exact in the dtype of the features."""
-        mean_D = self.x.mean_D if self.is_shifted else torch.zeros_like(self.x.mean_D)
-        return mean_D.to(self.dtype).to(torch.float64)
 
     @property
     def peak_D(self) -> Tensor:
@@ -62,13 +54,15 @@ def points(comm: Comm, blocks: Blocks) -> Points:
     """Makes the passes that the fields need."""
     x = moments(comm, blocks, weighted=False)
     weighted = moments(comm, blocks, weighted=True) if x.is_weighted else x
-    found = Points(comm=comm, blocks=blocks, x=x, square=0.0, num_weighted=0, max_weight=weighted.max_weight)
-    square_D = weighted.square_D + weighted.weight * (weighted.mean_D - found.shift_D) ** 2
+    is_shifted = bool((x.mean_D.abs() > FAR * x.spread_D).any())
+    shift_D = x.mean_D.to(x.dtype).to(torch.float64) if is_shifted else torch.zeros_like(x.mean_D)
     return Points(
         comm=comm,
         blocks=blocks,
         x=x,
-        square=float(square_D.sum()),
+        shift_D=shift_D,
+        is_shifted=is_shifted,
+        square=float((weighted.square_D + weighted.weight * (weighted.mean_D - shift_D) ** 2).sum()),
         num_weighted=_num_weighted(comm, blocks) if x.is_weighted else blocks.num_rows,
         max_weight=weighted.max_weight,
     )
