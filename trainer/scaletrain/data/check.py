@@ -72,6 +72,6 @@ def _weight_problems(table: Table, rules: Rules) -> list[str]:
 
 
 def _said(table: Table, column: str, bad_N: np.ndarray, what: str) -> str:
-    first = table.origin.first_row + int(np.argmax(bad_N)) + 1
+    first = int(table.row_N[np.argmax(bad_N)]) - table.origin.offset + 1
     more = int(bad_N.sum()) - 1
     return f"column {column} {what} in row {first}" + (f" and {more} more near it" if more else "")

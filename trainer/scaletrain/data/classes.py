@@ -49,7 +49,9 @@ def _check(trained: list[object], held: set[object], name: str) -> None:
         raise InvalidData(f"{name} has {len(trained)} classes, at most {MAX_CLASSES} are allowed: is it a number?")
     fractions = [label for label in trained if isinstance(label, float) and not label.is_integer()]
     if fractions:
-        raise InvalidData(f"{name} is not a class but a number, such as {fractions[0]!r}: use task: regression")
+        raise InvalidData(
+            f"{name} is not a class but a number, such as {fractions[0]!r}: use workload.linear with task: regression"
+        )
     only_held = held - set(trained)
     if only_held:
         listed = ", ".join(map(repr, sorted(only_held)[:10]))

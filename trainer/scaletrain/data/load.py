@@ -138,7 +138,7 @@ def _block(table: Table, number: np.ndarray | None, device: torch.device) -> Blo
     y_N = table.y_N if number is None or table.y_N is None else number[table.y_N]
 
     def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+        return torch.from_numpy(np.require(values, requirements="CW")).to(device)
 
     return Block(
         row_N=tensor(table.row_N),

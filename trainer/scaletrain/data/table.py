@@ -25,7 +25,7 @@ class Origin:
     """Where a table's rows come from, for messages."""
 
     name: str  # of the file, or of the generator
-    first_row: int = 0  # number in that file of the table's first row, from 0
+    offset: int = 0  # global number of that file's first row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

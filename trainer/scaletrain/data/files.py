@@ -1,0 +1,150 @@
+"""Tables in files. Rank 0 looks at names, types and counts and tells the others; then each rank reads its own rows.
+
+Legend: N rows of a batch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from scalejob.api.v1alpha1 import FileFormat, Files
+from scaletrain.comm import Comm
+
+from .arrays import ArrayReader
+from .delimited import CsvReader
+from .exchange import broadcast_json, gather_json
+from .find import find_files
+from .parquet import ParquetReader
+from .reader import Batch, Part, Reader, Vocabulary, Wanted, numbers
+from .schema import Opened, choose_columns, is_numeric
+from .table import Columns, LabelKind, Origin, Table
+
+READERS: Mapping[FileFormat, type[Reader]] = {
+    FileFormat.PARQUET: ParquetReader,
+    FileFormat.CSV: CsvReader,
+    FileFormat.NPY: ArrayReader,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """A Source of rows from files."""
+
+    columns: Columns
+    reader: Reader
+    wanted: Wanted
+    label_kind: LabelKind
+    parts: Sequence[Part]
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+
+    @property
+    def num_rows(self) -> int:
+        return sum(part.num_rows or 0 for part in self.parts)
+
+    @property
+    def labels(self) -> list[object]:
+        return self.vocabulary.labels
+
+    def read(self, rows: range) -> Iterator[Table]:
+        start = 0
+        for part in self.parts:
+            stop = start + (part.num_rows or 0)
+            if start < rows.stop and stop > rows.start:
+                yield from self._read_part(part, start, rows)
+            start = stop
+
+    def _read_part(self, part: Part, start: int, rows: range) -> Iterator[Table]:
+        """The rows of a part, which begins with row `start`, that are in `rows`."""
+        origin = Origin(name=part.path, offset=start - part.first_row)
+        for batch in self.reader.batches(part, self.wanted):
+            table = self._table(batch, origin, start)
+            stop = start + len(table)
+            if start < rows.stop and stop > rows.start:
+                yield table.take(slice(max(0, rows.start - start), rows.stop - start))
+            start = stop
+            if start >= rows.stop:
+                return
+
+    def _table(self, batch: Batch, origin: Origin, start: int) -> Table:
+        return Table(
+            origin=origin,
+            row_N=np.arange(start, start + len(batch.X_ND)),
+            X_ND=batch.X_ND,
+            y_N=self._target(batch.label, origin.name),
+            weight_N=batch.weight_N,
+        )
+
+    def _target(self, label: pa.Array | None, path: str) -> np.ndarray | None:
+        if label is None or self.label_kind is LabelKind.NONE:
+            return None
+        if self.label_kind is LabelKind.CLASS:
+            return self.vocabulary.positions(label)
+        return numbers(label, np.dtype(np.float64), f"{path}: column {self.wanted.label}")
+
+
+def open_files(comm: Comm, files: Files, label_kind: LabelKind, threads: int) -> FileSource:
+    """Looks at the files. InvalidData names file and column; on rank 0, which then ends the others."""
+    pa.set_cpu_count(threads)
+    seen = broadcast_json(comm, _look(files, label_kind) if comm.rank == 0 else None)
+    reader = READERS[FileFormat(seen["format"])]()
+    columns = Columns(features=tuple(seen["features"]), is_single=seen["is_single"])
+    return FileSource(
+        columns=columns,
+        reader=reader,
+        wanted=Wanted(
+            features=columns.features,
+            label=files.label if label_kind is not LabelKind.NONE else None,
+            weight=files.weight,
+            dtype=np.dtype(np.float32 if columns.is_single else np.float64),
+            types=seen["types"],
+        ),
+        label_kind=label_kind,
+        parts=_counted(comm, reader, [Part(**{**part, "span": tuple(part["span"])}) for part in seen["parts"]]),
+    )
+
+
+def _look(files: Files, label_kind: LabelKind) -> dict[str, Any]:
+    """All that rank 0 tells the others."""
+    file_format, paths = find_files(files)
+    reader = READERS[file_format]()
+    opened = Opened(schemas={path: reader.schema(path) for path in paths}, reader=reader)
+    columns = choose_columns(opened, files, label_kind)
+    numeric_label = files.label if label_kind is LabelKind.NUMBER else None
+    return {
+        "format": file_format,
+        "features": columns.features,
+        "is_single": columns.is_single,
+        "types": {
+            name: _text_type(kind, as_number=name in columns.features or name in (numeric_label, files.weight))
+            for name, kind in opened.first.items()
+        },
+        "parts": [asdict(part) for path in paths for part in reader.parts(path)],
+    }
+
+
+def _text_type(kind: pa.DataType, *, as_number: bool) -> str:
+    """What a column of a text file is read as: whole numbers at its start may be followed by others."""
+    if pa.types.is_boolean(kind) or not is_numeric(kind):
+        return str(kind)
+    return "double" if as_number else str(kind)
+
+
+def _counted(comm: Comm, reader: Reader, parts: Sequence[Part]) -> list[Part]:
+    """The parts with their rows counted, each by one rank, and their first rows."""
+    mine = {n: reader.count(p) for n, p in enumerate(parts) if p.num_rows is None and n % comm.size == comm.rank}
+    if all(part.num_rows is not None for part in parts):
+        return list(parts)
+    counts = {int(n): count for rank in gather_json(comm, mine) for n, count in rank.items()}
+    known = [replace(part, num_rows=counts.get(n, part.num_rows)) for n, part in enumerate(parts)]
+    return [replace(part, first_row=first) for part, first in zip(known, _first_rows(known), strict=True)]
+
+
+def _first_rows(parts: Sequence[Part]) -> list[int]:
+    """For each part the rows of the same file before it."""
+    starts = [0, *accumulate(part.num_rows or 0 for part in parts)]
+    first_of_file: dict[str, int] = {}
+    return [start - first_of_file.setdefault(part.path, start) for part, start in zip(parts, starts, strict=False)]

@@ -1,0 +1,115 @@
+"""Which columns are learned from, and whether their types allow it. Everything that is wrong is said at once."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from scalejob.api.v1alpha1 import Files
+from scaletrain.errors import InvalidData
+
+from .reader import Reader, Schema
+from .table import Columns, LabelKind
+
+NUMERIC = (pt.is_integer, pt.is_floating, pt.is_boolean, pt.is_decimal, pt.is_null)
+TEXT = (pt.is_string, pt.is_large_string, pt.is_dictionary)
+MOST_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The files of a data set by name, each with its columns."""
+
+    schemas: Mapping[Path, Schema]
+    reader: Reader
+
+    @property
+    def first(self) -> Schema:
+        return next(iter(self.schemas.values()))
+
+
+def choose_columns(opened: Opened, files: Files, label_kind: LabelKind) -> Columns:
+    """The features, in order. InvalidData names each file and column that does not fit."""
+    special = [name for name in (files.label, files.weight) if name]
+    features = files.features or [name for name in opened.first if name not in special]
+    problems = [*_spec_problems(features, files), *_missing_columns(opened, [*features, *special])]
+    if not problems:
+        problems = [*_type_problems(opened, files, features), *_label_problems(opened, files, label_kind)]
+    if problems:
+        raise InvalidData("; ".join(problems))
+    types = [schema[name] for schema in opened.schemas.values() for name in features]
+    return Columns(features=tuple(features), is_single=all(map(_is_single, types)))
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in NUMERIC)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in TEXT)
+
+
+def _is_single(kind: pa.DataType) -> bool:
+    """Whether float32, with its 24 bits, holds every value."""
+    return (
+        pt.is_float32(kind)
+        or pt.is_float16(kind)
+        or pt.is_boolean(kind)
+        or (pt.is_integer(kind) and kind.bit_width <= 16)
+    )
+
+
+def _spec_problems(features: Sequence[str], files: Files) -> Iterator[str]:
+    if not features:
+        yield f"{files.uri}: no column is left to learn from"
+    for field, name in (("label", files.label), ("weight", files.weight)):
+        if name and name in features:
+            yield f"data.files.features has {name}, which is the {field}: it cannot be both"
+    if files.label and files.label == files.weight:
+        yield f"data.files.weight is {files.weight}, which is the label: it cannot be both"
+
+
+def _missing_columns(opened: Opened, names: Sequence[str]) -> Iterator[str]:
+    for path, schema in opened.schemas.items():
+        for name in names:
+            if name not in schema:
+                near = difflib.get_close_matches(name, schema, n=1)
+                listed = ", ".join(list(schema)[:MOST_LISTED]) + (", ..." if len(schema) > MOST_LISTED else "")
+                hint = f"did you mean {near[0]}?" if near else f"its columns are {listed}"
+                yield f"{path} has no column {name}; {hint}"
+
+
+def _type_problems(opened: Opened, files: Files, features: Sequence[str]) -> Iterator[str]:
+    roles = [*((name, "") for name in features), *([(files.weight, " (the weight)")] if files.weight else [])]
+    found = 0
+    for path, schema in opened.schemas.items():
+        for name, role in roles:
+            if not is_numeric(schema[name]):
+                found += 1
+                yield f"{path}: column {name}{role} {_what_it_is(opened.reader, path, name, schema[name])}"
+    if found and not files.features:
+        yield "name the columns to learn from in data.files.features, or turn these into numbers"
+
+
+def _label_problems(opened: Opened, files: Files, label_kind: LabelKind) -> Iterator[str]:
+    if files.label is None or label_kind is LabelKind.NONE:
+        return
+    for path, schema in opened.schemas.items():
+        kind = schema[files.label]
+        fits = is_numeric(kind) or (label_kind is LabelKind.CLASS and _is_text(kind))
+        if not fits:
+            yield f"{path}: column {files.label} (the label) {_what_it_is(opened.reader, path, files.label, kind)}"
+    if len({_is_text(schema[files.label]) for schema in opened.schemas.values()}) > 1:
+        yield f"{files.uri}: column {files.label} (the label) is text in some files and a number in others"
+
+
+def _what_it_is(reader: Reader, path: Path, name: str, kind: pa.DataType) -> str:
+    if _is_text(kind):
+        example = reader.example(path, name)
+        return "holds text" + (f": {example[1]!r} in row {example[0] + 1} is not a number" if example else "")
+    if pt.is_temporal(kind):
+        return f"holds dates or times ({kind}), which are not numbers: derive numbers from them first"
+    return f"has the type {kind}, which is not a number"
