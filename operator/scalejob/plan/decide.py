@@ -26,10 +26,7 @@ from .restarts import restart, settled
 from .status import describe
 from .suspend import suspend
 from .times import from_text, seconds_between
-from .unreadable import decide_unreadable
 from .view import View, earliest
-
-__all__ = ["decide", "decide_unreadable"]
 
 REFUSAL_RETRY_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from scalejob.api.v1alpha1 import Status
 from scalejob.plan.decide import decide
-from scalejob.plan.model import Job, Plan, Pod, PodRef, Terminated
+from scalejob.plan.model import Job, Plan, Pod, PodRef, Refusal, Terminated, Waiting
 from scalejob.plan.names import pod_name
 from scalejob.plan.observe import read_job
 from scalejob.plan.view import succeeded
@@ -92,7 +92,14 @@ class Cluster:
             self.pods[name] = replace(pod, is_deleting=True)
 
     def start(self, name: str) -> None:
-        placed = {"phase": "Running", "is_ready": True, "is_scheduled": True, "node": "n1", "started": self.now}
+        placed = {
+            "phase": "Running",
+            "is_ready": True,
+            "is_scheduled": True,
+            "node": "n1",
+            "started": self.now,
+            "waiting": None,
+        }
         self._change(name, lambda pod: pod.phase == "Pending" and not pod.is_deleting, **placed)
 
     def end(self, name: str, code: int, message: str = "", reason: str = "Error") -> None:
@@ -114,10 +121,20 @@ class Cluster:
     def refuse_to_schedule(self, name: str) -> None:
         self._change(name, lambda pod: pod.phase == "Pending", unschedulable="0/2 nodes are available")
 
+    def block_start(self, name: str) -> None:
+        waiting = Waiting(reason="ErrImagePull", message="not found")
+        self._change(name, lambda pod: pod.phase == "Pending", is_scheduled=True, started=self.now, waiting=waiting)
+
     def vanish(self, name: str) -> None:
         """The kubelet has stopped a Pod, or the garbage collector took one that had ended."""
         if self.pods[name].is_deleting or self.pods[name].is_finished:
             del self.pods[name]
+
+    def stop_deleted(self) -> None:
+        """The kubelets have stopped all that was told to stop."""
+        for name, pod in list(self.pods.items()):
+            if pod.is_deleting:
+                self.vanish(name)
 
     def _change(self, name: str, applies: Callable[[Pod], bool], **fields: Any) -> None:
         if applies(self.pods[name]):
@@ -162,10 +179,14 @@ def check_transition(before: Status, after: Status) -> None:
 
 
 class Operator:
-    """Sees, decides, acts. `crash_after` writes it dies, before the answer of the last one is read."""
+    """Sees, decides, acts. It dies instead of making the write that would be number `dies_at` of the cluster, counted from 0.
 
-    def __init__(self, cluster: Cluster) -> None:
+    To die after a write is committed and before its answer is read is to die before the next one.
+    """
+
+    def __init__(self, cluster: Cluster, dies_at: int | None = None) -> None:
         self.cluster = cluster
+        self.dies_at = dies_at
         self.restart()
 
     def restart(self) -> None:
@@ -186,14 +207,14 @@ class Operator:
     def see_all(self) -> None:
         self.restart()
 
-    def reconcile(self, crash_after: int | None = None) -> Plan:
+    def reconcile(self, refusal: Refusal | None = None) -> Plan:
         """One look. A crash is a restart; a conflict is a look at the job as it is now."""
         job = read_job(self.body)
         assert isinstance(job, Job)
-        plan = decide(job, list(self.seen.values()), self.cluster.now)
-        self._check_twice(job, plan)
+        plan = decide(job, list(self.seen.values()), self.cluster.now, refusal=refusal)
+        self._check_twice(job, plan, refusal)
         try:
-            self._carry_out(job, plan, crash_after)
+            self._carry_out(job, plan)
         except Crash:
             self.restart()
         except Conflict:
@@ -201,28 +222,25 @@ class Operator:
         self.cluster.check()
         return plan
 
-    def _check_twice(self, job: Job, plan: Plan) -> None:
+    def _check_twice(self, job: Job, plan: Plan, refusal: Refusal | None) -> None:
         """Planning again with the plan's own answer changes nothing."""
         status = JobBuilder(self.body).status(plan.status).build().status
-        again = decide(replace(job, status=status), list(self.seen.values()), self.cluster.now)
+        again = decide(replace(job, status=status), list(self.seen.values()), self.cluster.now, refusal=refusal)
         assert plan.status == again.status
         assert (plan.deletes, plan.creates, plan.delete_job) == (again.deletes, again.creates, again.delete_job)
         assert again.events == ()
-        assert not (
-            plan.creates and any(not self.seen[ref.name].is_finished for ref in plan.deletes if self._is_live(ref))
-        )
+        to_stop = [ref for ref in plan.deletes if self.seen[ref.name].is_live]
+        assert not (plan.creates and to_stop), "deletes and creates of two attempts in one plan"
 
-    def _is_live(self, ref: PodRef) -> bool:
-        return self.seen[ref.name].is_live
-
-    def _carry_out(self, job: Job, plan: Plan, crash_after: int | None) -> None:
+    def _carry_out(self, job: Job, plan: Plan) -> None:
         writes: list[Callable[[], None]] = []
         if plan.status != job.status:
             writes.append(lambda: self._write_status(job, plan.status))
         writes += [lambda ref=ref: self._delete(ref) for ref in plan.deletes]
         writes += [lambda index=index: self._create(plan.status.attempt, index) for index in plan.creates]
-        for number, write in enumerate(writes):
-            if number == crash_after:
+        for write in writes:
+            if self.cluster.num_writes == self.dies_at:
+                self.dies_at = None
                 raise Crash
             write()
 

@@ -8,6 +8,6 @@ _COMMON = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much],
 }
-settings.register_profile("steady", derandomize=True, max_examples=60, **_COMMON)
+settings.register_profile("steady", derandomize=True, max_examples=40, **_COMMON)
 settings.register_profile("explore", max_examples=2000, **_COMMON)
 settings.load_profile("steady")

@@ -6,7 +6,8 @@ The rules are the faults; the invariants are in `cluster`, at the writes that co
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from scalejob.contract import Phase
+from scalejob.contract import Reason
+from scalejob.plan.model import Refusal
 from tests.unit.plan.builders import make_job, word
 from tests.unit.plan.cluster import Cluster, Operator
 
@@ -61,7 +62,13 @@ class Faults(RuleBasedStateMachine):
 
     @rule(writes=st.integers(0, 6))
     def reconcile_and_crash(self, writes: int) -> None:
-        self.operator.reconcile(crash_after=writes)
+        self.operator.dies_at = self.cluster.num_writes + writes
+        self.operator.reconcile()
+        self.operator.dies_at = None
+
+    @rule(reason=st.sampled_from([Reason.QUOTA_EXCEEDED, Reason.POLICY_DENIED, Reason.INVALID_SPEC]))
+    def reconcile_after_a_refusal(self, reason: Reason) -> None:
+        self.operator.reconcile(refusal=Refusal(reason=reason, message="no"))
 
     @rule()
     def all_is_well_for_a_while(self) -> None:
@@ -114,7 +121,10 @@ class Faults(RuleBasedStateMachine):
         self.cluster.end(self._pod(pick), **end)
 
     @precondition(lambda self: self.cluster.pods)
-    @rule(pick=PICK, what=st.sampled_from(["evict", "lose_node", "heal_node", "refuse_to_schedule", "vanish"]))
+    @rule(
+        pick=PICK,
+        what=st.sampled_from(["evict", "lose_node", "heal_node", "refuse_to_schedule", "block_start", "vanish"]),
+    )
     def suffer(self, pick: int, what: str) -> None:
         getattr(self.cluster, what)(self._pod(pick))
 
@@ -140,7 +150,11 @@ class Faults(RuleBasedStateMachine):
         self.cluster.edit_spec(suspend=False)
         for _ in range(30):
             self._calm_step()
-        assert self.cluster.job.status.phase in (Phase.SUCCEEDED, Phase.FAILED)
+            if self.cluster.job.status.phase.is_finished:
+                break
+        assert self.cluster.job.status.phase.is_finished, "the job does not end"
+        for _ in range(3):
+            self._calm_step()
         writes = self.cluster.num_writes
         self._calm_step()
         assert self.cluster.num_writes == writes, "writes in steady state"

@@ -6,10 +6,10 @@ import pytest
 
 from scalejob.api.v1alpha1 import Status
 from scalejob.contract import Phase, Reason
-from scalejob.plan.decide import decide_unreadable
 from scalejob.plan.model import Job, Pod, Unreadable, Waiting
 from scalejob.plan.observe import read_job, read_pod
 from scalejob.plan.pods import build_pod
+from scalejob.plan.unreadable import decide_unreadable
 from tests.unit.plan.builders import DEFAULTS, JOB_UID, NOW, after, failed, make_job, planned, running, started
 
 
