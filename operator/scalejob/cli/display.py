@@ -81,7 +81,8 @@ class Lines:
 
 
 def _steps(line: ProgressLine) -> str:
-    return f"{line.step}/{line.of}" if line.of else str(line.step)
+    """A phase that has only begun has none to tell."""
+    return f"{line.step}/{line.of}" if line.of else str(line.step or "")
 
 
 class Bars:

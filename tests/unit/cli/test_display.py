@@ -23,9 +23,9 @@ def test_a_figure_has_the_metric_and_the_time_that_is_left() -> None:
 def test_lines_tell_each_phase_once_in_a_while(capsys: pytest.CaptureFixture[str]) -> None:
     """A log is no place for a line per step."""
     with Lines("job") as display:
-        for line in (DATA, DATA, FIT, FIT):
+        for line in (ProgressLine(phase="data", step=0), DATA, FIT, FIT):
             display.on_progress(line)
-    assert capsys.readouterr().err == "job: data     3/4\njob: fit      12/300 inertia=118.25, 40 s left\n"
+    assert capsys.readouterr().err == "job: data\njob: fit      12/300 inertia=118.25, 40 s left\n"
 
 
 def test_lines_tell_a_restart_and_what_workers_print(capsys: pytest.CaptureFixture[str]) -> None:
