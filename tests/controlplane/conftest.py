@@ -54,10 +54,9 @@ async def kubelet(api: Api) -> AsyncIterator[FakeKubelet]:
 @pytest.fixture(scope="session")
 def operator_process(control_plane: ControlPlane, api: Api) -> Iterator[OperatorProcess]:
     """Not started; ended in any case."""
-    account = ("--namespace", "scalejob-system", "create", "token", "scalejob-operator", "--duration", "2h")
-    token = control_plane.kubectl(*account).stdout.strip()
-    kubeconfig = control_plane.access_with(token).write_kubeconfig(control_plane.home / "operator.kubeconfig")
-    process = OperatorProcess(kubeconfig, control_plane.home / "operator.log", free_port())
+    process = OperatorProcess(
+        control_plane.write_operator_kubeconfig(), control_plane.home / "operator.log", free_port()
+    )
     yield process
     if process.is_running:
         process.kill()

@@ -99,6 +99,12 @@ class ControlPlane:
     def access_with(self, token: str) -> Access:
         return Access(server=f"https://127.0.0.1:{self._port}", ca=self.home / "pki" / "apiserver.crt", token=token)
 
+    def write_operator_kubeconfig(self) -> Path:
+        """For the operator's own service account, with the rights of the manifests."""
+        account = ("--namespace", "scalejob-system", "create", "token", "scalejob-operator", "--duration", "2h")
+        token = self.kubectl(*account).stdout.strip()
+        return self.access_with(token).write_kubeconfig(self.home / "operator.kubeconfig")
+
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:

@@ -1,15 +1,17 @@
 """The operator as a process: killed and started again, idle, with many Pods, with a program that tells its progress."""
 
 import asyncio
+import json
 import re
 import time
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
 from scalejob.contract import PROGRESS_PATH, PROGRESS_PORT, Phase, ProgressLine
 from tests.controlplane.api import Api, Jobs
-from tests.controlplane.control_plane import ControlPlane, OperatorProcess
+from tests.controlplane.control_plane import ControlPlane, OperatorProcess, free_port
 from tests.controlplane.fake_nodes import FakeKubelet
 
 _WRITES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -140,6 +142,41 @@ async def test_kopf_needs_no_more_rights(jobs: Jobs, operator: OperatorProcess, 
     assert 'code="403"' not in await _fetch(operator, "metrics")
     assert "orbidden" not in operator.log.read_text()
     assert "ermission" not in operator.log.read_text()
+
+
+async def test_namespaced_operator(
+    api: Api, kubelet: FakeKubelet, operator: OperatorProcess, control_plane: ControlPlane
+):
+    """With --namespace it needs a Role in each of them, nothing of the whole cluster, and leaves the other namespaces alone."""
+    operator.stop()
+    inside, outside = Jobs(api, "inside"), Jobs(api, "outside")
+    for jobs in (inside, outside):
+        await api.new_namespace(jobs.namespace)
+        await jobs.create()
+    process = OperatorProcess(_namespaced_account(control_plane), control_plane.home / "namespaced.log", free_port())
+    await process.start("--namespace", "inside", "--namespace", "default")
+    await inside.reaches(Phase.RUNNING)
+    assert "status" not in await outside.get()
+    process.kill()
+    assert "orbidden" not in process.log.read_text()
+
+
+def _namespaced_account(control_plane: ControlPlane) -> Path:
+    """A kubeconfig for a service account with the rules of the operator's role in two namespaces only."""
+    role = json.loads(control_plane.kubectl("get", "clusterrole", "scalejob-operator", "-o", "json").stdout)
+    rbac = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": "namespaced", "namespace": "inside"}
+    objects = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "namespaced", "namespace": "inside"}}
+    ]
+    for namespace in ("inside", "default"):
+        base = {"apiVersion": f"{rbac}/v1", "metadata": {"name": "namespaced", "namespace": namespace}}
+        ref = {"apiGroup": rbac, "kind": "Role", "name": "namespaced"}
+        objects += [base | {"kind": "Role", "rules": role["rules"]}]
+        objects += [base | {"kind": "RoleBinding", "roleRef": ref, "subjects": [subject]}]
+    control_plane.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    token = control_plane.kubectl("--namespace", "inside", "create", "token", "namespaced").stdout.strip()
+    return control_plane.access_with(token).write_kubeconfig(control_plane.home / "namespaced.kubeconfig")
 
 
 async def test_objects_carry_no_marks_of_the_framework(jobs: Jobs, operator: OperatorProcess):

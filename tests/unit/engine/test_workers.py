@@ -98,6 +98,21 @@ async def test_a_namesake_is_not_deleted():
     assert names(server) == ["job-0-0"]
 
 
+async def test_a_stale_view_does_nothing():
+    """The job has changed since it was seen: its status is not overwritten, and nothing is made of what was decided."""
+    server = MemoryServer()
+    server.put("scalejobs", job_body())
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        operator.see()
+        changed = server.put("scalejobs", job_body(suspend=True))
+        await operator.reconciler.reconcile(KEY)
+        assert server.objects["scalejobs", "job"] == changed
+        assert server.created == []
+        await operator.step()
+    assert status_of(server)["phase"] == "Suspended"
+
+
 async def test_invalid_pods_end_the_job():
     """What the API server calls invalid will not become valid by trying again."""
     server = MemoryServer()
