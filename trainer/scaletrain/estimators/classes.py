@@ -5,6 +5,7 @@ Legend: N rows of a block, K classes.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,11 +59,11 @@ def _number_of_classes(comm: Comm, blocks: Blocks) -> int:
     return seen if blocks.classes is None else max(seen, len(blocks.classes))
 
 
-def _require_rows(total_K: Tensor, labels: Tensor | None) -> None:
+def _require_rows(total_K: Tensor, labels: np.ndarray | None) -> None:
     missing = torch.nonzero(total_K <= 0).flatten()
     if len(missing):
-        names = missing.tolist() if labels is None else labels[missing].tolist()
+        names = missing.tolist() if labels is None else labels[missing.numpy()].tolist()
         raise InvalidData(
             "classes without a row to train on (held back for validation, dropped, or of weight 0): "
-            + ", ".join(f"{name:g}" for name in names[:10])
+            + ", ".join(map(str, names[:10]))
         )

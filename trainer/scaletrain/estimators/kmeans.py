@@ -62,7 +62,7 @@ class KMeansResult:
 
     def to_sklearn(self, params: KMeans, classes: np.ndarray | None = None) -> "SklearnKMeans":
         """A fitted KMeans without `labels_`: there is one for each training row, on the rank that had it."""
-        from sklearn.cluster import KMeans as SklearnKMeans
+        from sklearn.cluster import KMeans as SklearnKMeans  # noqa: PLC0415 - takes a second
 
         model = SklearnKMeans(
             len(self.centers_KD), n_init=params.restarts, max_iter=params.max_iterations, tol=params.tolerance

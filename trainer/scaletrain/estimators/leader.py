@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scaletrain.comm import Comm
-from scaletrain.errors import TrainerError
+from scaletrain.errors import PeerLost
 
 T = TypeVar("T")
 

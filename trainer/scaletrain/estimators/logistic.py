@@ -67,7 +67,7 @@ class LogisticResult:
         return values_NK[:, 0] if len(self.coef_KD) == 1 else values_NK
 
     def to_sklearn(self, params: Linear, classes: np.ndarray | None) -> "LogisticRegression":
-        from sklearn.linear_model import LogisticRegression
+        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - takes a second
 
         l2 = DEFAULT_L2 if params.l2 is None else params.l2
         model = LogisticRegression(

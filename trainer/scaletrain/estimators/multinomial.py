@@ -165,7 +165,7 @@ class _Lbfgs:
 
     def run(self) -> Tensor:
         """n_iter, objective, certificate, converged, and the point."""
-        from scipy.optimize import minimize
+        from scipy.optimize import minimize  # noqa: PLC0415 - rank 0 alone needs it
 
         size = self._problem.shape[0] * (self._whitening_DR.shape[1] + 1)
         limits = {"maxiter": self._options.max_iterations, "maxfun": 10 * self._options.max_iterations + 10}

@@ -61,7 +61,7 @@ class RegressionResult:
 
     def to_sklearn(self, params: Linear, classes: np.ndarray | None = None) -> "LinearRegression | Ridge":
         """LinearRegression, or Ridge if l2 > 0."""
-        from sklearn.linear_model import LinearRegression, Ridge
+        from sklearn.linear_model import LinearRegression, Ridge  # noqa: PLC0415 - takes a second
 
         model = (
             Ridge(alpha=params.l2, fit_intercept=params.fit_intercept)

@@ -109,9 +109,9 @@ def _rows(data: Points, row_K: Tensor) -> Tensor:
 
 def _recluster(C_AD: Tensor, weight_A: Tensor, K: int, key: Key) -> Tensor:
     """Clusters the candidates; with too few of them, takes them in turn."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - rank 0 alone needs these
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     if len(C_AD) <= K:
         return C_AD[torch.arange(K) % len(C_AD)]

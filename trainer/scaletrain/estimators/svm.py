@@ -68,7 +68,7 @@ class SvmResult:
 
     def to_sklearn(self, params: Svm, classes: np.ndarray | None) -> "LinearSVC":
         """A LinearSVC. With the hinge loss its coefficients are those of SVC(kernel="linear"), whose intercept is free."""
-        from sklearn.svm import LinearSVC
+        from sklearn.svm import LinearSVC  # noqa: PLC0415 - takes a second
 
         model = LinearSVC(
             loss=SKLEARN_LOSS[params.loss],
