@@ -16,6 +16,7 @@ ScaleJobs can be listed, and the process ends if the watch is refused later.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
@@ -28,6 +29,8 @@ from scalejob.engine.jobs import key_of
 from scalejob.engine.logs import configure_logs
 from scalejob.engine.options import Options
 from scalejob.kube.client import Client
+
+logger = logging.getLogger(__name__)
 
 
 async def run(options: Options) -> bool:
@@ -70,12 +73,12 @@ def build_registry(engine: Engine, client: Client) -> kopf.OperatorRegistry:
         return kopf.AiohttpSession(server=client.server, aiohttp_session=client.new_session())
 
     @kopf.on.startup(registry=registry)
-    async def startup(logger: kopf.Logger, **_: Any) -> None:
-        logger.debug("watching ScaleJobs")
+    async def startup(**_: Any) -> None:
+        logger.info("watching ScaleJobs", extra={"server": client.server})
 
     @kopf.on.cleanup(registry=registry)
-    async def cleanup(logger: kopf.Logger, **_: Any) -> None:
-        logger.debug("stopping")
+    async def cleanup(**_: Any) -> None:
+        logger.info("stopping")
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def on_event(event: kopf.RawEvent, **_: Any) -> None:

@@ -8,18 +8,19 @@
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scalejob.api.v1alpha1 import Status
 from scalejob.kube.client import Client
 from scalejob.kube.errors import Conflict, NotFound
-from scalejob.plan.model import Job, Plan, Unreadable
+from scalejob.plan.model import Job, Plan, Pod, PodRef, Unreadable
 
 from .events import EventRecorder
 from .jobs import key_of
 from .metrics import Metrics
 from .status import SCALEJOBS, StatusWriter
-from .workers import Refused, Workers
+from .workers import MAX_PER_PASS, Refused, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +50,13 @@ class Executor:
         self._workers = workers
         self._voices = voices
 
-    async def carry_out(self, job: Job, plan: Plan) -> Outcome:
+    async def carry_out(self, job: Job, pods: Sequence[Pod], plan: Plan) -> Outcome:
         """Raises Conflict or NotFound if the job is not what the plan was made from; nothing has been done then."""
         if delay := self._status.delay(job, plan):
             return Outcome(again_after=_sooner(delay, plan.requeue_after))
         stored = await self._store(job, plan)
-        await self._workers.delete(job, plan.deletes)
-        refused = await self._create(stored, plan)
-        self._voices.events.record(job, plan.events)
+        await self._workers.delete(job, plan.deletes[:MAX_PER_PASS])
+        refused = await self._create(stored, pods, plan)
         if plan.delete_job:
             await self._client.delete(SCALEJOBS, job.namespace, job.name, uid=job.uid)
         return Outcome(again_after=plan.requeue_after, refused=refused)
@@ -65,8 +65,8 @@ class Executor:
         """The same for a job that nobody can read: its status says why, and its Pods end."""
         if job.status != plan.status:
             await self._status.store(job, plan.status)
-        await self._workers.delete(job, plan.deletes)
-        self._voices.events.record(job, plan.events)
+            self._voices.events.record(job, plan.events)
+        await self._workers.delete(job, plan.deletes[:MAX_PER_PASS])
 
     def forget(self, key: str) -> None:
         """The job is gone."""
@@ -79,6 +79,7 @@ class Executor:
             return await self._confirm(job) if plan.creates else job
         stored = await self._status.store(job, plan.status)
         self._voices.metrics.count_transition(job, plan.status)
+        self._voices.events.record(job, plan.events)
         _log_transition(job, plan.status)
         if isinstance(stored, Unreadable):
             raise Conflict(f"{key_of(job.namespace, job.name)} has changed: {stored.message}")
@@ -93,15 +94,18 @@ class Executor:
             raise Conflict(f"{key_of(job.namespace, job.name)} has changed")
         return job
 
-    async def _create(self, job: Job, plan: Plan) -> Refused | None:
-        if not plan.creates:
+    async def _create(self, job: Job, pods: Sequence[Pod], plan: Plan) -> Refused | None:
+        """The next Pods of the plan; their echoes bring the job back for the rest."""
+        indices = plan.creates[:MAX_PER_PASS]
+        if not indices:
             return None
-        refused = await self._workers.create(job, plan.creates)
+        earlier = [PodRef(name=pod.name, uid=pod.uid) for pod in pods if pod.attempt == job.status.attempt]
+        refused = await self._workers.create(job, indices, earlier)
         if refused:
             why = refused.refusal
             logger.warning("workers refused", extra={**_fields(job), "reason": why.reason, "why": why.message})
         else:
-            self._voices.metrics.count_created(len(plan.creates))
+            self._voices.metrics.count_created(len(indices))
         return refused
 
 

@@ -78,7 +78,7 @@ class Reconciler:
             pods = tuple(pod for pod in pods if pod.uid not in standing.refused.undone)
         refusal = standing.refused.refusal if standing else None
         plan = decide(job, pods, datetime.now(UTC), progress=self._seen.progress.latest(key), refusal=refusal)
-        outcome = await self._executor.carry_out(job, plan)
+        outcome = await self._executor.carry_out(job, pods, plan)
         self._seen.progress.follow(key, job, pods, plan)
         if outcome.refused:
             self._stand(key, job, outcome.refused)

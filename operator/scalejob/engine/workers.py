@@ -18,6 +18,8 @@ from .jobs import key_of
 logger = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 32
+# Of one job in one reconcile, so that a job of thousands does not keep a worker for minutes. The next pass does the next ones.
+MAX_PER_PASS = 1000
 
 # What the API server may hold against the objects themselves. Trying again changes nothing until somebody changes something.
 _REFUSALS: dict[type[ApiError], Reason] = {
@@ -37,7 +39,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Why no worker was made. `undone` are uids of Pods that were made before the refusal and have been deleted since."""
+    """Why the gang is not complete. `undone` are uids of its Pods that had been made and are deleted again."""
 
     refusal: Refusal
     undone: frozenset[str] = frozenset()
@@ -52,10 +54,22 @@ class Workers:
         self._defaults = defaults
         self._served: dict[str, tuple[str, int]] = {}  # key -> uid and attempt whose Service was seen
 
-    async def create(self, job: Job, indices: Sequence[int]) -> Refused | None:
-        """The Service, then the Pods `indices` of the present attempt; a refusal undoes the Pods made here."""
-        refusal = await self._ensure_service(job) or await self._try_first(job, indices)
-        return Refused(refusal=refusal) if refusal else await self._create_all(job, indices)
+    async def create(self, job: Job, indices: Sequence[int], earlier: Sequence[PodRef] = ()) -> Refused | None:
+        """The Service, then the Pods `indices` of the present attempt.
+
+        A refusal undoes them and the `earlier` Pods of the attempt: a part of a gang would hold nodes and do nothing.
+        """
+        new: list[PodRef] = []
+        refusal = (
+            await self._ensure_service(job)
+            or await self._try_first(job, indices)
+            or await self._create_all(job, indices, new)
+        )
+        if refusal is None:
+            return None
+        undone = [*earlier, *new]
+        await self.delete(job, undone)
+        return Refused(refusal=refusal, undone=frozenset(pod.uid for pod in undone))
 
     async def delete(self, job: Job | Unreadable, pods: Sequence[PodRef]) -> None:
         """Delete these very Pods; those that are gone already are no error."""
@@ -82,16 +96,17 @@ class Workers:
         made = await self._make(PODS, job, self._pod(job, indices[0]), dry_run=True)
         return made if isinstance(made, Refusal) else None
 
-    async def _create_all(self, job: Job, indices: Sequence[int]) -> Refused | None:
-        """Slow start, so that an API server in trouble gets one request, not hundreds (kubernetes/kubernetes#49142)."""
-        new: list[PodRef] = []
+    async def _create_all(self, job: Job, indices: Sequence[int], new: list[PodRef]) -> Refusal | None:
+        """Slow start, so that an API server in trouble gets one request, not hundreds (kubernetes/kubernetes#49142).
+
+        What is made is added to `new`, also if an error ends it.
+        """
         for batch in slow_start(indices):
             results = await asyncio.gather(*(self._create(job, i) for i in batch), return_exceptions=True)
             new += [_ref(r.body) for r in results if isinstance(r, Made) and r.is_new]
             _raise_first(results)
             if refusal := next((r for r in results if isinstance(r, Refusal)), None):
-                await self.delete(job, new)
-                return Refused(refusal=refusal, undone=frozenset(pod.uid for pod in new))
+                return refusal
         return None
 
     async def _create(self, job: Job, index: int) -> Made | Refusal:

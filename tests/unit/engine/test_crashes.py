@@ -37,13 +37,15 @@ async def run(break_at: tuple[int, str] | None) -> MemoryServer:
     server.put("scalejobs", job_body(workers=WORKERS, keepPods="All"))
     async with server.serving() as client:
         operator = Operator(server, client)
-        for _ in range(40):
+        quiet = 0
+        while quiet < 2:
             act(server)
+            before = len(server.writes)
             try:
                 await operator.step()
             except ApiError:
                 operator = Operator(server, client)
-        await operator.step()
+            quiet = quiet + 1 if len(server.writes) == before else 0
     return server
 
 

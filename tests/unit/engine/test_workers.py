@@ -4,6 +4,7 @@ import pytest
 from aiohttp import web
 
 from scalejob.contract import Reason
+from scalejob.engine import executor
 from scalejob.engine.workers import slow_start
 from scalejob.plan.model import PodRef
 from tests.unit.engine.cluster import KEY, Operator, job_body, status_of
@@ -55,6 +56,33 @@ async def test_quota_undoes_the_gang():
     await started(server, workers=3)
     assert names(server) == []
     assert status_of(server)["reason"] == Reason.QUOTA_EXCEEDED
+
+
+async def test_quota_undoes_what_a_former_process_made():
+    """A gang that was begun before a restart and cannot be completed is undone as a whole, and is no loss of a Pod."""
+    server = MemoryServer()
+    await started(server, steps=1, workers=3)
+    del server.objects["pods", "job-0-2"]
+    server.admit = lambda plural, _: refusal(403, "Forbidden", "exceeded quota: q") if plural == "pods" else None
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        for _ in range(3):
+            await operator.step()
+    assert names(server) == []
+    assert (status_of(server)["reason"], status_of(server)["attempt"]) == (Reason.QUOTA_EXCEEDED, 0)
+
+
+async def test_thousands_are_made_in_passes(monkeypatch: pytest.MonkeyPatch):
+    """A large job does not keep a worker until all its Pods are made."""
+    monkeypatch.setattr(executor, "MAX_PER_PASS", 2)
+    server = MemoryServer()
+    await started(server, steps=1, workers=5)
+    assert names(server) == ["job-0-0", "job-0-1"]
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        for _ in range(2):
+            await operator.step()
+    assert len(names(server)) == 5
 
 
 async def test_a_policy_is_found_by_the_dry_run():
