@@ -67,7 +67,9 @@ class KMeansResult:
         model = SklearnKMeans(
             len(self.centers_KD), n_init=params.restarts, max_iter=params.max_iterations, tol=params.tolerance
         )
-        model.cluster_centers_, model.inertia_, model.n_iter_ = self.centers_KD.copy(), self.inertia, self.n_iter
+        # scikit-learn wants rows of the centres' own dtype, and people's rows are float64.
+        model.cluster_centers_ = self.centers_KD.astype(np.float64)
+        model.inertia_, model.n_iter_ = self.inertia, self.n_iter
         model.n_features_in_, model._n_threads = self.centers_KD.shape[1], torch.get_num_threads()
         return model
 

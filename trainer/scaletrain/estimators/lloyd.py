@@ -16,7 +16,7 @@ from scaletrain.data.blocks import Block
 from scaletrain.exact import sum_blocks
 
 from .draws import gather_rows, smallest_first
-from .moments import row_weights
+from .moments import SLACK, row_weights
 from .nearest import Points, RowState, nearest, square_bound, squared_distances
 
 
@@ -111,7 +111,8 @@ def _changes(data: Points, C_KD: Tensor, label: RowState) -> tuple[Tensor, int]:
         return [change_KS, torch.tensor(float(len(row_M)), dtype=torch.float64)]
 
     n = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
-    bound_S = 2 * n * torch.cat([data.max_weight * data.peak_D, torch.tensor([data.max_weight, 1.0])])
+    point_D = (data.weight * data.square_D).sqrt()  # bounds sums of weight * point, by Cauchy and Schwarz
+    bound_S = 2 * SLACK * torch.cat([point_D, torch.tensor([data.weight, float(n)], dtype=torch.float64)])
     change_KS, moved = sum_blocks(data.comm, data.blocks, partial, [bound_S.expand(len(C_KD), -1), n])
     return change_KS, int(moved)
 
@@ -180,7 +181,7 @@ def _assess(data: Points, C_KD: Tensor, label: RowState | None) -> tuple[float, 
 def _inertia_of_means(data: Points, sums: _Sums) -> float:
     """For progress, without a pass: sum w |x|^2 - sum_k |sum_k w x|^2 / W_k. Loses digits if clusters are tight."""
     weight_K = torch.where(sums.weight_K > 0, sums.weight_K, 1.0)
-    return max(0.0, data.square - float(((sums.point_KD**2).sum(1) / weight_K).sum()))
+    return max(0.0, float(data.square_D.sum() - ((sums.point_KD**2).sum(1) / weight_K).sum()))
 
 
 def _agree(data: Points, verdict: bool) -> bool:

@@ -17,7 +17,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.exact import sum_blocks
 
-from .moments import Moments, moments, row_weights
+from .moments import SLACK, Moments, moments, row_weights
 
 SCORES = 1 << 20  # of a slice of rows: 4 MiB of float32
 FAR = 2.0  # standard deviations of a mean from 0; below, products lose at most three bits
@@ -32,18 +32,14 @@ class Points:
     x: Moments  # without weights, as KMeans in scikit-learn scales `tol`
     shift_D: Tensor  # float64, exact in the dtype of the features
     is_shifted: bool
-    square: float  # sum of weight * |point|^2
-    num_weighted: int  # rows with a weight above 0
+    weight: float  # sum of the weights
     max_weight: float
+    square_D: Tensor  # float64, sum of weight * point^2
+    num_weighted: int  # rows with a weight above 0
 
     @property
     def dtype(self) -> torch.dtype:
         return self.x.dtype
-
-    @property
-    def peak_D(self) -> Tensor:
-        """Bounds on the magnitudes of points by column."""
-        return self.x.peak_D + self.shift_D.abs()
 
     def of(self, block: Block) -> Tensor:
         """The block's points, in the dtype of the features."""
@@ -62,9 +58,10 @@ def points(comm: Comm, blocks: Blocks) -> Points:
         x=x,
         shift_D=shift_D,
         is_shifted=is_shifted,
-        square=float((weighted.square_D + weighted.weight * (weighted.mean_D - shift_D) ** 2).sum()),
-        num_weighted=_num_weighted(comm, blocks) if x.is_weighted else blocks.num_rows,
+        weight=weighted.weight,
         max_weight=weighted.max_weight,
+        square_D=weighted.square_D + weighted.weight * (weighted.mean_D - shift_D) ** 2,
+        num_weighted=_num_weighted(comm, blocks) if x.is_weighted else blocks.num_rows,
     )
 
 
@@ -90,9 +87,9 @@ def squared_distances(X_ND: Tensor, C_KD: Tensor, label_N: Tensor) -> Tensor:
 
 
 def square_bound(data: Points, C_KD: Tensor) -> Tensor:
-    """No sum of weight * squared distance exceeds it."""
-    reach_D = data.peak_D + C_KD.abs().amax(0).to(torch.float64)
-    return data.blocks.num_rows * data.max_weight * (reach_D**2).sum()
+    """No sum of weight * squared distance to one of the centres exceeds it: |x - c|^2 <= 2 |x|^2 + 2 |c|^2."""
+    center = float((C_KD.to(torch.float64) ** 2).sum(1).max())
+    return 2 * SLACK * (data.square_D.sum() + data.weight * center)
 
 
 class RowState:

@@ -1,0 +1,222 @@
+"""Logistic regression and support vector machines against scikit-learn's objectives."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.class_weight import compute_class_weight
+
+from scalejob.api.v1alpha1 import Linear, Svm
+from scaletrain.errors import InvalidData
+from scaletrain.estimators import linear, svm
+from tests.unit.estimators.builders import fit, make_blocks
+
+
+def logistic(**fields: object) -> Linear:
+    return Linear(task="classification", **fields)
+
+
+def problem(rng: np.random.Generator, classes: int = 2, n: int = 500, d: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping classes of unequal size, with features of different units, not centred."""
+    X = rng.standard_normal((n, d)) * 10.0 ** rng.integers(-1, 2, d)
+    logits = X / X.std(0) @ rng.standard_normal((d, classes)) + rng.gumbel(size=(n, classes)) - np.arange(classes) / 2
+    return X + X.std(0) * 3, logits.argmax(1)
+
+
+def row_costs(y: np.ndarray, weight: np.ndarray | None, balanced: bool) -> np.ndarray:
+    cost = np.ones(len(y)) if weight is None else weight
+    if balanced:
+        cost = cost * compute_class_weight("balanced", classes=np.unique(y), y=y, sample_weight=weight)[y]
+    return cost
+
+
+def logistic_objective(model, X, y, cost, l2):
+    Z = X @ model.coef_.T + model.intercept_
+    Z = np.column_stack([np.zeros(len(X)), Z]) if Z.shape[1] == 1 else Z
+    return cost @ (logsumexp(Z, axis=1) - Z[np.arange(len(y)), y]) + l2 / 2 * (model.coef_**2).sum()
+
+
+def squared_hinge_objective(model, X, is_positive, cost, C):
+    w, b = model.coef_[0], model.intercept_[0]
+    margin = np.where(is_positive, 1, -1) * (X @ w + b)
+    return (w @ w + b * b) / 2 + C * cost @ np.maximum(0, 1 - margin) ** 2
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("class_weight", ["balanced", "none"])
+def test_logistic_objective_is_scikit_learns(rng, classes, weighted, class_weight):
+    """The objective is that of a tight LogisticRegression, to 1e-9; coefficients agree to 1e-4."""
+    X, y = problem(rng, classes)
+    weight = rng.integers(0, 3, len(X)).astype(float) if weighted else None
+    params = logistic(l2=0.3, class_weight=class_weight, tolerance=1e-8)
+    peer = LogisticRegression(
+        C=1 / 0.3,
+        tol=1e-10,
+        max_iter=1000,
+        solver="newton-cholesky",
+        class_weight=None if class_weight == "none" else class_weight,
+    ).fit(X, y, sample_weight=weight)
+    model = fit(linear, params, make_blocks(X, y, weight)).to_sklearn(params, None)
+    cost = row_costs(y, weight, class_weight == "balanced")
+    want = logistic_objective(peer, X, y, cost, 0.3)
+    assert logistic_objective(model, X, y, cost, 0.3) == pytest.approx(want, rel=1e-9)
+    np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_float32_and_default_tolerance_reach_1e_6(rng, classes):
+    """float32 features, their offsets included, do not cost the objective its sixth digit."""
+    X, y = problem(rng, classes)
+    X = X.astype(np.float32)
+    peer = LogisticRegression(tol=1e-10, max_iter=1000, solver="newton-cholesky").fit(X.astype(float), y)
+    found = fit(linear, logistic(), make_blocks(X, y))
+    want = logistic_objective(peer, X.astype(float), y, np.ones(len(y)), 1.0)
+    assert found.objective == pytest.approx(want, rel=1e-6)
+    assert found.converged
+
+
+def test_logistic_without_intercept(rng):
+    X, y = problem(rng)
+    peer = LogisticRegression(fit_intercept=False, tol=1e-10, solver="newton-cholesky").fit(X, y)
+    found = fit(linear, logistic(fit_intercept=False), make_blocks(X, y))
+    np.testing.assert_allclose(found.coef_KD, peer.coef_, rtol=1e-5, atol=1e-6)
+    assert found.intercept_K[0] == 0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_separable_classes_without_penalty_end_with_a_warning(rng, classes):
+    """There is no finite optimum: the fit ends, says so, and separates the rows."""
+    y = np.arange(60) % classes
+    X = np.eye(classes)[y] * 4 + 0.1 * rng.standard_normal((60, classes))
+    params = logistic(l2=0)
+    found = fit(linear, params, make_blocks(X, y))
+    assert not found.converged
+    assert "separated" in found.facts()["warning"]
+    assert (found.to_sklearn(params, None).predict(X) == y).all()
+
+
+def test_too_few_iterations_end_with_a_warning(rng):
+    X, y = problem(rng)
+    found = fit(linear, logistic(max_iterations=1, tolerance=1e-9), make_blocks(X, y))
+    assert "maxIterations" in found.facts()["warning"]
+    assert found.n_iter == 1
+
+
+def test_dependent_columns_do_not_stop_newton(rng):
+    """Duplicates and constants without penalty: the objective of the independent columns."""
+    X, y = problem(rng, d=3)
+    more = np.column_stack([X, X[:, 0], np.full(len(X), 7.0)]).astype(np.float32)
+    want = fit(linear, logistic(l2=0), make_blocks(X.astype(np.float32), y)).objective
+    assert fit(linear, logistic(l2=0), make_blocks(more, y)).objective == pytest.approx(want, rel=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("class_weight", ["balanced", "none"])
+def test_squared_hinge_objective_is_that_of_linear_svc(rng, dtype, weighted, class_weight):
+    """Two classes: the objective, regularised intercept included, to 1e-8 of a tight LinearSVC."""
+    X, y = problem(rng)
+    X = X.astype(dtype)
+    weight = rng.integers(0, 3, len(X)).astype(float) if weighted else None
+    params = Svm(C=0.5, class_weight=class_weight)
+    peer = LinearSVC(
+        C=0.5, dual=False, tol=1e-10, max_iter=10_000, class_weight=None if class_weight == "none" else class_weight
+    ).fit(X, y, sample_weight=weight)
+    found = fit(svm, params, make_blocks(X, y, weight))
+    cost = row_costs(y, weight, class_weight == "balanced")
+    want = squared_hinge_objective(peer, X.astype(float), y == 1, cost, 0.5)
+    got = squared_hinge_objective(found.to_sklearn(params, None), X.astype(float), y == 1, cost, 0.5)
+    assert got == pytest.approx(want, rel=1e-8)
+    assert found.objective[0] == pytest.approx(want, rel=1e-8)
+    assert found.converged
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "none"])
+def test_one_against_the_rest_as_linear_svc(rng, class_weight):
+    """Above two classes each row of coefficients is LinearSVC's, class weights included."""
+    X, y = problem(rng, classes=3)
+    X /= X.std(0)
+    peer = LinearSVC(
+        dual=False, tol=1e-10, max_iter=10_000, class_weight=None if class_weight == "none" else class_weight
+    ).fit(X, y)
+    found = fit(svm, Svm(class_weight=class_weight), make_blocks(X, y))
+    np.testing.assert_allclose(found.coef_KD, peer.coef_, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.intercept_K, peer.intercept_, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_hinge_objective_is_that_of_svc(rng, C, weighted):
+    """The objective of SVC(kernel="linear") to 1e-5, with a duality gap within the tolerance."""
+    X, y = problem(rng, n=300)
+    X /= X.std(0)
+    weight = rng.integers(0, 3, len(X)).astype(float) if weighted else np.ones(len(X))
+    params = Svm(loss="hinge", C=C, tolerance=1e-6)
+    peer = SVC(kernel="linear", C=C, tol=1e-8).fit(X, y, sample_weight=weight)
+    found = fit(svm, params, make_blocks(X, y, weight))
+
+    def objective(w, b):
+        return w @ w / 2 + C * weight @ np.maximum(0, 1 - np.where(y == 1, 1, -1) * (X @ w + b))
+
+    want = objective(peer.coef_[0], peer.intercept_[0])
+    assert objective(found.coef_KD[0], found.intercept_K[0]) == pytest.approx(want, rel=1e-5)
+    assert found.certificate[0] <= 1e-6
+    assert found.converged
+
+
+def test_hinge_of_separable_classes_finds_the_widest_margin():
+    """Two points: the plane half way between them."""
+    X, y = np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([0, 1])
+    found = fit(svm, Svm(loss="hinge", C=10.0), make_blocks(X, y))
+    np.testing.assert_allclose(found.coef_KD, [[1.0, 0.0]], atol=1e-4)
+    np.testing.assert_allclose(found.intercept_K, [-1.0], atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squaredHinge"])
+def test_without_intercept_it_is_zero(rng, loss):
+    X, y = problem(rng)
+    found = fit(svm, Svm(loss=loss, fit_intercept=False), make_blocks(X / X.std(0), y))
+    assert found.intercept_K[0] == 0
+    assert found.converged
+
+
+@pytest.mark.parametrize(("module", "params"), [(linear, logistic()), (svm, Svm()), (svm, Svm(loss="hinge"))])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_scikit_learn_model_predicts_the_same(rng, module, params, classes):
+    """Shapes and classes are scikit-learn's; decisions agree; what was saved gives the same result."""
+    X, y = problem(rng, classes)
+    X /= X.std(0)
+    found = fit(module, params, make_blocks(X, y))
+    model = found.to_sklearn(params, np.array(["a", "b", "c"][:classes]))
+    decision = found.decision(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(model.decision_function(X), decision, rtol=1e-9, atol=1e-12)
+    assert set(model.predict(X)) == set("abc"[:classes])
+    assert model.coef_.shape == (1 if classes == 2 else classes, X.shape[1])
+    again = module.restore(params, found.arrays(), found.facts())
+    assert again.facts() == found.facts()
+
+
+@pytest.mark.parametrize(("module", "params"), [(linear, logistic()), (svm, Svm())])
+def test_one_class_is_refused(rng, module, params):
+    X, y = problem(rng)
+    with pytest.raises(InvalidData, match="one class only"):
+        fit(module, params, make_blocks(X, np.zeros_like(y)))
+
+
+@pytest.mark.parametrize(("module", "params"), [(linear, logistic()), (svm, Svm())])
+def test_a_class_without_rows_is_refused(rng, module, params):
+    """The message names the class."""
+    X, y = problem(rng, classes=3)
+    weight = (y != 1).astype(float)
+    with pytest.raises(InvalidData, match=r"classes without a row.*: 1$"):
+        fit(module, params, make_blocks(X, y, weight))
+
+
+def test_extreme_margins_stay_finite():
+    """Rows far away from the plane neither overflow nor lose the loss."""
+    X = np.array([[1e6], [-1e6], [1e6], [-1e6]])
+    found = fit(linear, logistic(l2=1e-6), make_blocks(X, np.array([1, 0, 0, 1])))
+    assert found.objective == pytest.approx(4 * np.log(2))
