@@ -16,9 +16,8 @@ from .view import View, change, succeeded
 
 def describe(view: View, status: Status, progress: Progress | None) -> Status:
     """Everything in the status that follows from the rest of it."""
-    stored = view.job.status
-    if stored.phase.is_finished:
-        return _with_generation(view, stored)
+    if view.job.status.phase.is_finished:
+        return _with_generation(view, view.job.status)
     found = situation(view, status)
     status = change(
         status,
@@ -30,7 +29,7 @@ def describe(view: View, status: Status, progress: Progress | None) -> Status:
         conditions=build_conditions(view, status, found),
         workers=count_workers(view, status),
     )
-    return change(status, progress=_progress(status, stored, progress))
+    return change(status, progress=_progress(status, progress))
 
 
 def count_workers(view: View, status: Status) -> Workers:
@@ -58,10 +57,9 @@ def _with_generation(view: View, status: Status) -> Status:
     return change(status, observed_generation=seen, conditions=conditions)
 
 
-def _progress(status: Status, stored: Status, read: Progress | None) -> Progress | None:
+def _progress(status: Status, read: Progress | None) -> Progress | None:
     """The latest reading of this attempt; in the end, the first figure of the result."""
-    known = status.progress if status.attempt == stored.attempt else None
-    progress = read if read is not None and status.running_time is not None else known
+    progress = read if read is not None and status.running_time is not None else status.progress
     if status.phase is Phase.SUCCEEDED and status.result and status.result.metrics:
         metric = status.result.metrics[0]
         return (progress or Progress()).model_copy(update={"summary": f"{metric.name}={metric.value}"})

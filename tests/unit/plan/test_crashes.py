@@ -9,10 +9,13 @@ from tests.unit.plan.cluster import Cluster, Operator
 
 def reconcile(operator: Operator) -> None:
     """Until nothing is left to do."""
-    cluster, before = operator.cluster, None
-    while before != (cluster.num_writes, operator.dies_at):
+    cluster = operator.cluster
+    for _ in range(10):
         before = cluster.num_writes, operator.dies_at
         operator.reconcile()
+        if before == (cluster.num_writes, operator.dies_at):
+            return
+    raise AssertionError("the operator never comes to rest")
 
 
 def run(dies_at: int | None) -> Cluster:
