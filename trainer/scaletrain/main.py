@@ -74,6 +74,7 @@ def _save(
     assert spec.output is not None
     about = {
         "features": data.columns.features,
+        "featuresNamed": data.columns.are_named,
         "rows": data.train.num_rows,
         "rowsHeldBack": data.held.num_rows if data.held else 0,
         "rowsDropped": data.num_dropped,

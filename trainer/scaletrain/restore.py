@@ -58,22 +58,16 @@ def to_sklearn(model: Model) -> "BaseEstimator":
     classes = None if facts["classes"] is None else np.array(facts["classes"])
     estimator = result.to_sklearn(params_of(workload), classes)
     steps = [(step["kind"], _step(model, number)) for number, step in enumerate(facts["prepare"])]
-    names = np.array(facts["features"], dtype=object)
-    if not steps:
-        estimator.feature_names_in_ = names
-        return estimator
-    _name_features(steps, names)
-    return Pipeline([*steps, (workload.name, estimator)])
+    if facts["featuresNamed"]:
+        # Only the first step sees the columns: the others get arrays from the step before.
+        first = steps[0][1] if steps else estimator
+        first.feature_names_in_ = np.array(facts["features"], dtype=object)
+    return Pipeline([*steps, (workload.name, estimator)]) if steps else estimator
 
 
 def _step(model: Model, number: int) -> "BaseEstimator":
     facts = model.facts["prepare"][number]
     return STEPS[facts["kind"]].restore(_part(model, f"prepare/{number}/"), facts).to_sklearn()
-
-
-def _name_features(steps: list[tuple[str, Any]], names: np.ndarray) -> None:
-    """Only the first step sees the names of columns: the others get arrays from the step before."""
-    steps[0][1].feature_names_in_ = names
 
 
 def _part(model: Model, prefix: str) -> dict[str, np.ndarray]:

@@ -20,6 +20,8 @@ BATCH_ROWS = 65_536
 class ArrayReader:
     """A Reader."""
 
+    has_names = False
+
     def schema(self, path: Path) -> Schema:
         return {name: _arrow_type(path, name, column.dtype) for name, column in _columns(path).items()}
 

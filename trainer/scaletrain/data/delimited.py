@@ -25,6 +25,8 @@ NULLS = frozenset(pc.ConvertOptions().null_values)
 class CsvReader:
     """A Reader."""
 
+    has_names = True
+
     def schema(self, path: Path) -> Schema:
         names = _header(path)[0]
         if len(set(names)) < len(names):

@@ -91,7 +91,7 @@ def open_files(comm: Comm, files: Files, label_kind: LabelKind, threads: int) ->
     pa.set_cpu_count(threads)
     seen = broadcast_json(comm, _look(files, label_kind) if comm.rank == 0 else None)
     reader = READERS[FileFormat(seen["format"])]()
-    columns = Columns(features=tuple(seen["features"]), is_single=seen["is_single"])
+    columns = Columns(features=tuple(seen["features"]), is_single=seen["is_single"], are_named=reader.has_names)
     return FileSource(
         columns=columns,
         reader=reader,

@@ -17,6 +17,8 @@ BATCH_ROWS = 65_536
 class ParquetReader:
     """A Reader."""
 
+    has_names = True
+
     def schema(self, path: Path) -> Schema:
         with _problems(str(path)), pq.ParquetFile(path) as file:
             return {column.name: column.type for column in file.schema_arrow}

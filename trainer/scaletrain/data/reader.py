@@ -54,6 +54,8 @@ class Batch:
 class Reader(Protocol):
     """One file format."""
 
+    has_names: bool  # of columns, that people know
+
     def schema(self, path: Path) -> Schema:
         """Names and types of the columns, in order."""
 

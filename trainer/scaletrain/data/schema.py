@@ -41,7 +41,7 @@ def choose_columns(opened: Opened, files: Files, label_kind: LabelKind) -> Colum
     if problems:
         raise InvalidData("; ".join(problems))
     types = [schema[name] for schema in opened.schemas.values() for name in features]
-    return Columns(features=tuple(features), is_single=all(map(_is_single, types)))
+    return Columns(features=tuple(features), is_single=all(map(_is_single, types)), are_named=opened.reader.has_names)
 
 
 def is_numeric(kind: pa.DataType) -> bool:

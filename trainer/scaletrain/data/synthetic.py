@@ -141,7 +141,7 @@ class SyntheticSource:
             recipe=recipe,
             seed=seed,
             num_rows=shape.rows,
-            columns=Columns(features=tuple(f"x{j}" for j in range(shape.features)), is_single=True),
+            columns=Columns(features=tuple(f"x{j}" for j in range(shape.features)), is_single=True, are_named=False),
             label_kind=label_kind,
             threads=threads,
             labels=list(range(recipe.num_classes)) if label_kind is LabelKind.CLASS else [],

@@ -63,6 +63,7 @@ class Columns:
 
     features: tuple[str, ...]
     is_single: bool  # float32 holds every value exactly
+    are_named: bool  # by the user's own columns, not by their places
 
 
 class Source(Protocol):

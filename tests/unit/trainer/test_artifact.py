@@ -1,0 +1,86 @@
+"""A model is written whole or not at all, and read only if it is whole."""
+
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaletrain.artifact import FACTS, SUCCESS, TENSORS, Model, claim, read, save
+from scaletrain.errors import InvalidData, InvalidSpec
+
+SMALL = Model(arrays={"estimator/b": np.arange(3.0), "estimator/a": np.eye(2, dtype=np.float32)}, facts={"rows": 3})
+LARGE = Model(arrays={"estimator/a": np.zeros(100_000)}, facts={})
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """A disk that is full after so many bytes: writes beyond fail as on a real one, with EFBIG instead of ENOSPC."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
+    """Numbers to the bit, and nothing else in the folder."""
+    saved = save(SMALL, str(tmp_path))
+    found = read(tmp_path)
+    assert all(np.array_equal(found.arrays[name], value) for name, value in SMALL.arrays.items())
+    assert (found.facts["rows"], found.facts["sha256"]) == (3, saved.sha256)
+    assert {path.name for path in tmp_path.iterdir()} == {TENSORS, FACTS, SUCCESS}
+
+
+def test_the_bytes_depend_on_the_numbers_only(tmp_path: Path) -> None:
+    """Not on time, place, facts, or the order of the arrays."""
+    other = Model(arrays=dict(reversed(SMALL.arrays.items())), facts={"else": 1})
+    for name, model in (("a", SMALL), ("b", other)):
+        claim(f"file://{tmp_path}/{name}")
+        save(model, f"file://{tmp_path}/{name}")
+    assert (tmp_path / "a" / TENSORS).read_bytes() == (tmp_path / "b" / TENSORS).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "want"),
+    [
+        (lambda folder: (folder / SUCCESS).unlink(), "holds no complete model: _SUCCESS is missing"),
+        (lambda folder: (folder / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-1] + b"x"), "is damaged"),
+        (lambda folder: (folder / FACTS).write_text('{"format": 99}'), "has format 99; this version reads format 1"),
+    ],
+    ids=["not finished", "a bit flipped", "of the future"],
+)
+def test_a_model_that_is_not_whole_is_refused(tmp_path: Path, damage: object, want: str) -> None:
+    """With what is wrong."""
+    save(SMALL, str(tmp_path))
+    damage(tmp_path)  # type: ignore[operator]
+    with pytest.raises(InvalidData, match=want):
+        read(tmp_path)
+
+
+def test_a_full_disk_leaves_the_older_model_as_it_was(tmp_path: Path) -> None:
+    """And no piece of the new one."""
+    before = save(SMALL, str(tmp_path)).sha256
+    with files_of_at_most(10_000), pytest.raises(InvalidData, match=f"output.uri: {tmp_path} cannot be written: File"):
+        save(LARGE, str(tmp_path))
+    assert read(tmp_path).facts["sha256"] == before
+    assert {path.name for path in tmp_path.iterdir()} == {TENSORS, FACTS, SUCCESS}
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    """Here: a folder below a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidData, match=r"output.uri: \S+/file/model cannot be written: Not a directory"):
+        claim(str(tmp_path / "file" / "model"))
+
+
+def test_other_places_than_files_are_refused() -> None:
+    """Until they are supported."""
+    with pytest.raises(InvalidSpec, match=r"output\.uri: s3://bucket/model is no path"):
+        claim("s3://bucket/model")
