@@ -68,7 +68,7 @@ class ControlPlane:
     def __init__(self, home: Path) -> None:
         self.home = home
         self._tokens = {user: secrets.token_hex(16) for user in _GROUPS}
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._port = free_port()
         self._key = home / "pki" / "sa.key"
 
@@ -88,7 +88,7 @@ class ControlPlane:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in reversed(self._processes):
+        for process in reversed(self._processes.values()):
             process.send_signal(signal.SIGKILL)  # nothing of it is needed again
             process.wait()
 
@@ -98,6 +98,15 @@ class ControlPlane:
 
     def access_with(self, token: str) -> Access:
         return Access(server=f"https://127.0.0.1:{self._port}", ca=self.home / "pki" / "apiserver.crt", token=token)
+
+    def restart_api_server(self, away_seconds: float) -> None:
+        """Kill the API server and start it again: all watches break, and its version cache is empty."""
+        process = self._processes["kube-apiserver"]
+        process.kill()
+        process.wait()
+        time.sleep(away_seconds)
+        self._start(*map(Path, process.args[:1]), *process.args[1:])
+        self._wait_ready()
 
     def write_operator_kubeconfig(self) -> Path:
         """For the operator's own service account, with the rights of the manifests."""
@@ -185,12 +194,12 @@ class ControlPlane:
         with log.open("wb") as out:
             # A session of its own: Ctrl-C is for the tests, which then end these in order.
             process = subprocess.Popen([program, *arguments], stdout=out, stderr=out, start_new_session=True)
-        self._processes.append(process)
+        self._processes[program.name] = process
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         while not self._is_ready():
-            dead = next((p for p in self._processes if p.poll() is not None), None)
+            dead = next((p for p in self._processes.values() if p.poll() is not None), None)
             if dead or time.monotonic() > deadline:
                 raise AssertionError(self._last_words())
             time.sleep(0.1)

@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from scalejob.contract import PROGRESS_PATH, PROGRESS_PORT, Phase, ProgressLine
+from scalejob.kube.errors import ApiError
 from tests.controlplane.api import Api, Jobs
 from tests.controlplane.control_plane import ControlPlane, OperatorProcess, free_port
 from tests.controlplane.fake_nodes import FakeKubelet
@@ -69,6 +70,20 @@ async def test_deletion_while_it_is_away(jobs: Jobs, operator: OperatorProcess, 
     await jobs.create()
     await operator.start()
     assert (await jobs.reaches(Phase.RUNNING))["startTime"] >= old["startTime"]
+
+
+async def test_api_server_restarts(
+    jobs: Jobs, operator: OperatorProcess, kubelet: FakeKubelet, control_plane: ControlPlane
+):
+    """While the API server is away nothing ends; what happens after that is seen and acted on."""
+    await jobs.create(workers=2)
+    await jobs.reaches(Phase.RUNNING)
+    await asyncio.to_thread(control_plane.restart_api_server, 2.0)
+    await jobs.api.until(lambda: _fails(kubelet, jobs, "job-0-1"))
+    await jobs.create("second")
+    assert (await jobs.reaches(Phase.RUNNING, attempt=1))["restarts"]["failures"] == 1
+    await jobs.reaches(Phase.RUNNING, "second")
+    assert operator.is_running
 
 
 async def test_steady_state_writes_nothing(jobs: Jobs, operator: OperatorProcess):
@@ -158,6 +173,8 @@ async def test_namespaced_operator(
     await inside.reaches(Phase.RUNNING)
     assert "status" not in await outside.get()
     process.kill()
+    for jobs in (inside, outside):
+        await jobs.delete()
     assert "orbidden" not in process.log.read_text()
 
 
@@ -186,6 +203,15 @@ async def test_objects_carry_no_marks_of_the_framework(jobs: Jobs, operator: Ope
     metadata = (await jobs.get())["metadata"]
     assert "finalizers" not in metadata
     assert "annotations" not in metadata
+
+
+async def _fails(kubelet: FakeKubelet, jobs: Jobs, name: str) -> bool:
+    """The worker fails, as soon as the API server listens to its kubelet again."""
+    try:
+        await kubelet.end(jobs.namespace, name, 1)
+    except ApiError:
+        return False
+    return True
 
 
 async def _has_some_pods(jobs: Jobs, count: int) -> bool:
