@@ -8,6 +8,7 @@ Legend
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import IntEnum, StrEnum
 
@@ -175,13 +176,47 @@ class LastWord:
 
     @classmethod
     def from_json(cls, text: str) -> "LastWord | None":
-        """None if the text is not a last word: any program may write a termination message."""
+        """None if the text is not a last word: any program may write a termination message. Fields of a wrong type are left out."""
         try:
             found = json.loads(text)
-            known = {name: found[name] for name in cls.__slots__ if name in found}
-            return cls(**known) if isinstance(known.get("rank"), int) else None
+            known = {
+                name: found[name] for name, fits in _LAST_WORD_FIELDS.items() if name in found and fits(found[name])
+            }
         except (ValueError, TypeError):
             return None
+        return cls(**known) if "rank" in known else None
+
+
+def _is_whole(value: object) -> bool:
+    """A whole number that the API server can store."""
+    return type(value) is int and abs(value) < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_figures(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_number(figure) for figure in value.values())
+
+
+_LAST_WORD_FIELDS: dict[str, Callable[[object], bool]] = {
+    "rank": _is_whole,
+    "step": _is_whole,
+    "reason": _is_text,
+    "error": _is_text,
+    "message": _is_text,
+    "metrics": _is_figures,
+    "rows": _is_whole,
+    "features": _is_whole,
+    "seconds": _is_number,
+    "model_uri": _is_text,
+    "model_sha256": _is_text,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

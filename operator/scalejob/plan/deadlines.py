@@ -12,7 +12,7 @@ from scalejob.contract import Reason
 
 from .attempts import fail
 from .facts import is_blocked_start
-from .view import View, count, earliest, later, succeeded
+from .view import View, count, earliest, in_one_line, later, succeeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def scheduler_text(view: View, status: Status) -> str:
     """Why the first of the unscheduled workers has no node, in the scheduler's words; empty if it has said nothing."""
     workers = view.workers(status)
     texts = (pod.unschedulable for index in unscheduled(view, status) if (pod := workers.get(index)))
-    return next((text for text in texts if text is not None), "")
+    return in_one_line(next((text for text in texts if text is not None), ""))
 
 
 def _pull_due(view: View, status: Status) -> datetime | None:

@@ -8,6 +8,8 @@ from .model import Pod
 from .times import to_text
 from .view import View, change, missing, succeeded
 
+METRIC_NAME_LIMIT = 64  # characters; what the CRD allows
+
 # Why a container does not start, where waiting may help but mostly does not.
 BLOCKED_STARTS = frozenset(
     (
@@ -58,7 +60,9 @@ def _result(pod: Pod | None) -> Result | None:
         return None
     has_model = word.model_uri is not None and word.model_sha256 is not None
     return Result(
-        metrics=[Metric(name=name, value=f"{value:.6g}") for name, value in (word.metrics or {}).items()],
+        metrics=[
+            Metric(name=name[:METRIC_NAME_LIMIT], value=f"{value:.6g}") for name, value in (word.metrics or {}).items()
+        ],
         rows=word.rows,
         features=word.features,
         seconds=None if word.seconds is None else f"{word.seconds:.1f}",

@@ -1,11 +1,11 @@
 """The failure table: who is blamed, what is counted, and what follows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from scalejob.contract import Phase, Reason
+from scalejob.contract import LastWord, Phase, Reason
 from scalejob.plan.decide import decide
 from scalejob.plan.model import Job, Pod
 from tests.unit.plan.builders import NOW, after, failed, make_job, pending, running, started, store, succeeded, word
@@ -348,8 +348,56 @@ def test_a_program_without_last_words_is_quoted_by_its_last_line() -> None:
     assert decide(started(make_job()), [pod], after(60)).status.last_failure.message == "KeyError: 'y'"
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[1, 2]",
+        "null",
+        '{"rank": "zero"}',
+        '{"rank": 0, "step": "three", "message": 5, "error": ["x"], "reason": {}}',
+        '{"rank": 0, "step": 1e400, "metrics": [1]}',
+        '{"rank": 0, "step": 123456789012345678901234567890}',
+    ],
+)
+@pytest.mark.parametrize("code", [0, 1])
+def test_no_termination_message_can_stop_the_planner(message: str, code: int) -> None:
+    """Any program may write anything there, and what follows must be a status that the API server takes."""
+    builder = make_job()
+    pod = failed(0, code=code, message=message)
+    pod = replace(pod, phase="Failed" if code else "Succeeded")
+    status = decide(started(builder), [pod], after(60)).status
+    assert builder.status(status).build().status == status
+    assert status.last_failure is None or status.last_failure.step is None
+
+
+def test_figures_with_long_names_are_kept() -> None:
+    """The CRD bounds a name."""
+    pod = succeeded(0, word=LastWord(rank=0, metrics={"x" * 99: 1.5, "nan": float("nan")}))
+    metrics = decide(started(make_job()), [pod], after(60)).status.result.metrics
+    assert [(metric.name, metric.value) for metric in metrics] == [("x" * 64, "1.5"), ("nan", "nan")]
+
+
 def test_words_of_any_length_fit() -> None:
     """The API server refuses a status that is too long."""
     status = decide(started(make_job()), [failed(0, message="x" * 4000, node="n" * 200)], after(60)).status
     assert len(status.message) <= 1024
     assert len(status.last_failure.message) <= 1024
+
+
+def test_a_last_word_survives_its_way() -> None:
+    """Every field of it."""
+    said = LastWord(
+        rank=1,
+        step=2,
+        reason="InvalidData",
+        error="InvalidData",
+        message="no column y",
+        metrics={"r2": 0.5},
+        rows=3,
+        features=4,
+        seconds=5.5,
+        model_uri="/m",
+        model_sha256="ab",
+    )
+    assert LastWord.from_json(said.to_json()) == said
+    assert None not in [getattr(said, name) for name in LastWord.__slots__]
