@@ -1,0 +1,225 @@
+"""Files: the same rows from every format and for any number of ranks, and errors that name file, column and row."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from scalejob.api.v1alpha1 import Spec
+from scaletrain.comm import Comm
+from scaletrain.data import delimited
+from scaletrain.data.load import Dataset, load
+from scaletrain.errors import InvalidData
+from tests.ranks import on_ranks
+
+NUM_ROWS = 40_000  # several blocks of 16,384 rows
+KMEANS = {"kmeans": {"clusters": 2}}
+REGRESSION = {"linear": {"task": "regression"}}
+SVM = {"svm": {}}
+
+
+def make_table() -> pa.Table:
+    rng = np.random.default_rng(0)
+    return pa.table(
+        {
+            "a": rng.standard_normal(NUM_ROWS),
+            "b": rng.integers(0, 100, NUM_ROWS),
+            "y": rng.choice(["no", "yes"], NUM_ROWS),
+            "w": rng.random(NUM_ROWS),
+        }
+    )
+
+
+def write_parquet(table: pa.Table, folder: Path) -> str:
+    half = table.num_rows // 3
+    pq.write_table(table.slice(0, half), folder / "1.parquet", row_group_size=5000)
+    pq.write_table(table.slice(half), folder / "2.parquet", row_group_size=7000)
+    return str(folder / "*.parquet")
+
+
+def write_csv(table: pa.Table, folder: Path) -> str:
+    half = table.num_rows // 3
+    pa.csv.write_csv(table.slice(0, half), folder / "1.csv")
+    pa.csv.write_csv(table.slice(half), folder / "2.csv")
+    return f"file://{folder}/*.csv"
+
+
+def write_npz(table: pa.Table, folder: Path) -> str:
+    np.savez(folder / "t.npz", **{name: table[name].to_numpy() for name in ("a", "b", "w")}, y=table["y"].to_pylist())
+    return str(folder)
+
+
+def read(uri: str, workload: dict[str, Any], size: int = 1, **more: Any) -> list[Dataset]:
+    """The data set as each of `size` ranks has it. Options of data.files, and `prepare` and `validation`."""
+    parts = {name: more.pop(name, None) for name in ("prepare", "validation")}
+    data = {"files": {"uri": uri, **more}}
+    spec = Spec.model_validate({"workload": workload, "data": data, "output": {"uri": "/nowhere"}, **parts})
+
+    def one(comm: Comm) -> Dataset:
+        return load(comm, spec, threads=1, progress=lambda step, **kwargs: None)
+
+    return on_ranks(size, one)
+
+
+def column(parts: list[Dataset], name: str) -> torch.Tensor:
+    return torch.cat([getattr(block, name) for part in parts for block in part.train.blocks])
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_csv, write_npz])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_each_row_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[pa.Table, Path], str], size: int
+) -> None:
+    """By one of the ranks, in order, with label and weight; five ranks have too few blocks to go round."""
+    monkeypatch.setattr(delimited, "PART_BYTES", 100_000)
+    table = make_table()
+    parts = read(write(table, tmp_path), SVM, size, label="y", weight="w")
+    assert column(parts, "row_N").tolist() == list(range(NUM_ROWS))
+    np.testing.assert_array_equal(column(parts, "X_ND"), np.c_[table["a"], table["b"]])
+    np.testing.assert_array_equal(column(parts, "weight_N"), table["w"])
+    assert {tuple(part.train.classes) for part in parts} == {("no", "yes")}
+    np.testing.assert_array_equal(column(parts, "y_N"), np.equal(table["y"].to_numpy(), "yes").astype(int))
+
+
+def test_held_back_and_dropped_rows_are_the_same_for_any_number_of_ranks(tmp_path: Path) -> None:
+    """Blocks keep their rows: only the missing ones are gone."""
+    table = make_table().drop_columns("y")
+    uri = write_parquet(table.set_column(0, "a", pa.array(np.where(np.arange(NUM_ROWS) % 7, 1.0, np.nan))), tmp_path)
+    options = {"prepare": {"missing": "drop"}, "validation": {"fraction": 0.3}}
+    alone, split = read(uri, KMEANS, **options), read(uri, KMEANS, 3, **options)
+    assert torch.equal(column(alone, "row_N"), column(split, "row_N"))
+    assert {part.num_dropped for part in (*alone, *split)} == {-(-NUM_ROWS // 7)}
+    assert {part.train.num_rows + part.held.num_rows + part.num_dropped for part in split} == {NUM_ROWS}
+
+
+@pytest.mark.parametrize(
+    ("types", "want"),
+    [
+        ([pa.float32(), pa.int16(), pa.bool_(), pa.uint8()], torch.float32),
+        ([pa.float32(), pa.int32()], torch.float64),
+        ([pa.float64()], torch.float64),
+        ([pa.decimal128(30, 2), pa.int8()], torch.float64),
+    ],
+)
+def test_float32_holds_only_what_fits(tmp_path: Path, types: list[pa.DataType], want: torch.dtype) -> None:
+    """Every column has to, or all become float64."""
+    pq.write_table(pa.table({f"c{i}": pa.array([0, 1]).cast(kind) for i, kind in enumerate(types)}), tmp_path / "t.pq")
+    (data,) = read(str(tmp_path), KMEANS)
+    assert data.train.blocks[0].X_ND.dtype is want
+
+
+@pytest.mark.parametrize(
+    ("labels", "want"),
+    [
+        (pa.array([3, 1, 3]), [1, 3]),
+        (pa.array([2.0, -1.0, 2.0]), [-1.0, 2.0]),
+        (pa.array([True, False, True]), [False, True]),
+        (pa.array(["é", "a", "é"]).dictionary_encode(), ["a", "é"]),
+    ],
+)
+def test_classes_are_sorted_and_keep_their_type(tmp_path: Path, labels: pa.Array, want: list[object]) -> None:
+    """So that the model answers in the user's own labels."""
+    pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": labels}), tmp_path / "t.parquet")
+    (data,) = read(str(tmp_path), SVM, label="y")
+    assert data.train.classes.tolist() == want
+    assert column([data], "y_N").tolist() == [1, 0, 1]
+
+
+def csv(text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "t.csv").write_text(text) and None
+
+
+def parquet(**columns: Any) -> Callable[[Path], None]:
+    return lambda folder: pq.write_table(pa.table(columns), folder / "t.parquet")
+
+
+def npz(**arrays: Any) -> Callable[[Path], None]:
+    return lambda folder: np.savez(folder / "t.npz", **arrays)
+
+
+LONG = "a,b\n" + "1,2\n" * 300_000  # more than the types are taken from
+PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any], str]] = {
+    "no file": (lambda folder: None, KMEANS, {"uri": "{}/none.parquet"}, r"none.parquet: no such file or folder"),
+    "no match": (lambda folder: None, KMEANS, {"uri": "{}/*.parquet"}, r"\*.parquet: no file matches"),
+    "empty folder": (lambda folder: None, KMEANS, {}, "format cannot be told from the names .no files"),
+    "unknown ending": (lambda f: (f / "t.xls").write_text(""), KMEANS, {}, "cannot be told from the names .t.xls"),
+    "not Parquet": (lambda f: (f / "t.parquet").write_text("?"), KMEANS, {}, "t.parquet cannot be read as Parquet"),
+    "not npy": (lambda f: (f / "t.npy").write_text("?"), KMEANS, {}, "t.npy cannot be read as npy or npz"),
+    "missing columns": (
+        parquet(age=[1.0], y=[1]),
+        SVM,
+        {"features": ["agee", "q"], "label": "y"},
+        "t.parquet has no column agee; did you mean age.*; .*has no column q; its columns are age, y",
+    ),
+    "label among the features": (parquet(a=[1]), SVM, {"features": ["a"], "label": "a"}, "a, which is the label"),
+    "nothing but the label": (parquet(y=[1]), SVM, {"label": "y"}, "no column is left to learn from"),
+    "text and dates": (
+        parquet(a=[1.0], s=["JFK"], t=pa.array([0], pa.timestamp("s"))),
+        KMEANS,
+        {},
+        "column s holds text: 'JFK' in row 1.*column t holds dates or times.*name the columns",
+    ),
+    "one bad value in the head": (csv("a,b\n1,2\n3,x7\n"), KMEANS, {}, "column b holds text: 'x7' in row 2"),
+    "one bad value later": (csv(LONG + "1,oops\n"), KMEANS, {}, "column b: 'oops' in row 300001 is not a number"),
+    "uneven row": (csv("a,b\n1,2\n3\n"), KMEANS, {}, "a row has 1 values, the header has 2 names: '3'"),
+    "column twice": (csv("a,a\n1,2\n"), KMEANS, {}, "columns twice: a"),
+    "NaN": (csv("a,b\n1,2\n,4\n5,\n"), KMEANS, {}, "column a is missing or NaN.* in row 2; column b .* in row 3"),
+    "infinite": (
+        csv("a\n1\n-inf\n"),
+        KMEANS,
+        {"prepare": {"missing": "mean"}},
+        "column a is infinite in row 2",
+    ),
+    "no label": (parquet(a=[1, 2], y=[1, None]), SVM, {"label": "y"}, r"column y \(the label\) is missing.*in row 2"),
+    "text as target": (parquet(a=[1], y=["k"]), REGRESSION, {"label": "y"}, r"y \(the label\) holds text: 'k'"),
+    "number as class": (parquet(a=[1, 2], y=[0.5, 1.0]), SVM, {"label": "y"}, "is not a class but a number.*0.5"),
+    "one class": (parquet(a=[1, 2], y=["k", "k"]), SVM, {"label": "y"}, "column y has one class only, 'k'"),
+    "negative weight": (
+        parquet(a=[1, 2], w=[1, -1]),
+        KMEANS,
+        {"weight": "w"},
+        r"w \(the weight\) is negative in row 2",
+    ),
+    "too large to be exact": (parquet(a=[2**60 + 1]), KMEANS, {}, "column a: Integer value 1152921504606846977"),
+    "no rows": (csv("a,b\n"), KMEANS, {}, "t.csv: no rows|: no rows"),
+    "all dropped": (csv("a,b\n,2\n"), KMEANS, {"prepare": {"missing": "drop"}}, "1 rows has a missing value, and all"),
+    "nothing held back": (
+        csv("a\n1\n2\n"),
+        KMEANS,
+        {"validation": {"fraction": 0.01}},
+        "2 rows to learn from and 0 held",
+    ),
+    "arrays of different length": (npz(a=np.ones(2), b=np.ones(3)), KMEANS, {}, r"different numbers of rows: \[2, 3\]"),
+    "a cube": (npz(a=np.ones((2, 2, 2))), KMEANS, {}, "array a has 3 dimensions"),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_bad_data_is_told_with_its_place(tmp_path: Path, name: str) -> None:
+    """What is wrong, in which file, column and row."""
+    write, workload, options, want = PROBLEMS[name]
+    write(tmp_path)
+    uri = options.get("uri", "{}").format(tmp_path)
+    with pytest.raises(InvalidData, match=want):
+        read(uri, workload, **{key: value for key, value in options.items() if key != "uri"})
+
+
+def test_files_of_different_kinds_are_told(tmp_path: Path) -> None:
+    """One problem for each file that lacks the column."""
+    pq.write_table(pa.table({"a": [1.0], "b": [1.0]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [1.0]}), tmp_path / "2.parquet")
+    with pytest.raises(InvalidData, match=r"2.parquet has no column b; its columns are a$"):
+        read(str(tmp_path), KMEANS)
+
+
+def test_an_error_on_one_rank_is_the_error_of_the_job(tmp_path: Path) -> None:
+    """The bad row lies in the last rank's share."""
+    (tmp_path / "t.csv").write_text("a\n" + "1\n" * 50_000 + "\n" + "inf\n")
+    with pytest.raises(InvalidData, match="column a is infinite in row 50001"):
+        read(str(tmp_path), KMEANS, 3)
