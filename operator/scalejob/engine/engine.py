@@ -145,8 +145,7 @@ class Engine:
         failures = 0
         while True:
             try:
-                for scope in self._options.scopes:
-                    await self._list_jobs(scope)
+                await self._list_all_jobs()
             except ApiError as error:
                 failures += 1
                 logger.warning("cannot list ScaleJobs", extra={"reason": _advice(error), "error": str(error)})
@@ -155,6 +154,12 @@ class Engine:
                 failures = 0
                 self.listed.set()
                 await asyncio.sleep(_RESYNC_SECONDS)
+
+    async def _list_all_jobs(self) -> None:
+        for scope in self._options.scopes:
+            await self._list_jobs(scope)
+        if not self.listed.is_set() and not await self._client.discovers(SCALEJOBS):
+            raise NotFound("scalejobs can be listed, but discovery does not name them yet")
 
     async def _list_jobs(self, scope: str | None) -> None:
         selection, bodies, continue_ = Selection(resource=SCALEJOBS, namespace=scope), [], ""
@@ -195,13 +200,14 @@ async def open_engine(options: Options) -> AsyncIterator[tuple[Engine, Client]]:
 def trim_pod(body: Object) -> Entry[Pod] | None:
     """None for Pods without a controlling owner: they carry our label, but are not of our making."""
     pod, metadata = read_pod(body), body["metadata"]
-    if not pod.job_uid:
+    job = metadata.get("labels", {}).get(LABEL_JOB)
+    if not pod.job_uid or not job:
         return None
     return Entry(
         uid=pod.uid,
         namespace=metadata["namespace"],
         owner_uid=pod.job_uid,
-        owner_key=key_of(metadata["namespace"], metadata["labels"][LABEL_JOB]),
+        owner_key=key_of(metadata["namespace"], job),
         value=pod,
     )
 

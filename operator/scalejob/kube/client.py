@@ -153,6 +153,15 @@ class Client:
         """JSON merge patch; a metadata.resourceVersion in `body` is a precondition (Conflict)."""
         return await self._json("patch", resource, resource.path(namespace, name, subresource), body=body)
 
+    async def discovers(self, resource: Resource) -> bool:
+        """Whether discovery names the resource: for a new kind that may be a moment later than it can be listed."""
+        group = resource.group_version.split("/")[0]
+        groups = (await self._json("get", resource, "/apis"))["groups"]
+        if group not in {found["name"] for found in groups}:
+            return False
+        resources = (await self._json("get", resource, f"/apis/{resource.group_version}"))["resources"]
+        return resource.plural in {found["name"] for found in resources}
+
     async def watch(self, selection: Selection, resource_version: str) -> AsyncIterator[WatchEvent]:
         """Events since a version, until the API server ends the stream. An ERROR in it is raised: Gone for a version too old."""
         params = selection.params | {

@@ -93,10 +93,11 @@ class Reflector(Generic[T]):
                 return page.resource_version
 
     def _take(self, kind: str, obj: Object) -> None:
+        """DELETED also tells of an object that has left the selection, and then shows it without the label."""
         if kind == "BOOKMARK":
             return
-        entry = self._trim(obj)
-        if kind == "DELETED" or entry is None:
+        entry = None if kind == "DELETED" else self._trim(obj)
+        if entry is None:
             self._store.drop(obj["metadata"]["uid"])
         else:
             self._store.put(entry)

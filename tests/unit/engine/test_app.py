@@ -1,5 +1,6 @@
 """kopf is asked for no more than it may do."""
 
+import asyncio
 import logging
 import random
 
@@ -7,7 +8,8 @@ import kopf
 import pytest
 
 from scalejob.app import build_registry, build_settings
-from scalejob.engine.engine import Engine
+from scalejob.contract import LABEL_JOB
+from scalejob.engine.engine import Engine, trim_pod
 from scalejob.engine.metrics import Metrics
 from scalejob.engine.options import Options
 from scalejob.kube.client import Client
@@ -60,3 +62,30 @@ def test_backoff_never_ends():
     random.seed(0)
     assert all(0.5 <= next(backoffs) <= 30 for _ in range(3000))
     assert logging.getLogger("kopf").level == logging.NOTSET
+
+
+async def test_a_part_that_dies_ends_the_operator(caplog: pytest.LogCaptureFixture, unused_tcp_port: int):
+    """Half an operator is worse than none: the kubelet starts a whole one."""
+    closed = Client(ClusterConfig(server="http://127.0.0.1:1"))  # never opened: every request is a defect
+    engine = Engine(Options(trainer_image="trainer", metrics_port=unused_tcp_port), closed, Metrics())
+    async with engine.running(), asyncio.timeout(5):
+        await engine.failed.wait()
+    assert "a part of the operator has died" in caplog.text
+
+
+def make_pod(labels: dict[str, str], owners: list[dict[str, object]]) -> dict[str, object]:
+    metadata = {"name": "job-0-0", "namespace": "n", "uid": "u", "labels": labels, "ownerReferences": owners}
+    return {"metadata": metadata, "spec": {}, "status": {}}
+
+
+OWNER = {"uid": "o", "kind": "ScaleJob", "name": "job", "controller": True}
+
+
+@pytest.mark.parametrize(
+    ("labels", "owners", "want"),
+    [({LABEL_JOB: "job"}, [OWNER], "n/job"), ({LABEL_JOB: "job"}, [], None), ({}, [OWNER], None)],
+)
+def test_pods_are_known_by_label_and_owner(labels: dict[str, str], owners: list[dict[str, object]], want: str | None):
+    """A Pod that lacks one of them is not looked at, and no reason to stumble."""
+    entry = trim_pod(make_pod(labels, owners))
+    assert (entry.owner_key if entry else None) == want

@@ -101,6 +101,16 @@ async def test_status_is_patched_as_a_subresource():
     assert script.headers[0]["Content-Type"] == "application/merge-patch+json"
 
 
+@pytest.mark.parametrize(
+    ("groups", "resources", "want"), [([], [], False), (["g.io"], ["others"], False), (["g.io"], ["things"], True)]
+)
+async def test_discovery(groups: list[str], resources: list[str], want: bool):
+    """A kind is there when its group and its version name it."""
+    answers = ({"groups": [{"name": n} for n in groups]}, {"resources": [{"name": n} for n in resources]})
+    async with serving(Script(*map(web.json_response, answers))) as client:
+        assert await client.discovers(Resource("g.io/v1", "things")) is want
+
+
 async def test_watch_lines_may_be_long():
     """An event of a megabyte, in many pieces, arrives whole."""
     big = pod("a", 2) | {"spec": "x" * 1_000_000}
