@@ -8,9 +8,10 @@ Legend
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum, StrEnum
+from typing import Any
 
 GROUP = "scalejob.io"
 VERSION = "v1alpha1"
@@ -178,13 +179,15 @@ class LastWord:
     def from_json(cls, text: str) -> "LastWord | None":
         """None if the text is not a last word: any program may write a termination message. Fields of a wrong type are left out."""
         try:
-            found = json.loads(text)
-            known = {
-                name: found[name] for name, fits in _LAST_WORD_FIELDS.items() if name in found and fits(found[name])
-            }
+            known = _fitting(json.loads(text), _LAST_WORD_FIELDS)
         except (ValueError, TypeError):
             return None
         return cls(**known) if "rank" in known else None
+
+
+def _fitting(found: Mapping[str, Any], fields: Mapping[str, Callable[[object], bool]]) -> dict[str, Any]:
+    """Those of `fields` that `found` has with the right type."""
+    return {name: found[name] for name, fits in fields.items() if name in found and fits(found[name])}
 
 
 def _is_whole(value: object) -> bool:
@@ -236,11 +239,21 @@ class ProgressLine:
 
     @classmethod
     def from_json(cls, text: str) -> "ProgressLine | None":
-        """None if the text is not a progress line."""
+        """None if the text is not a progress line. Fields of a wrong type are left out."""
         if not text.startswith('{"progress"'):
             return None
         try:
-            found = json.loads(text)["progress"]
-            return cls(**{name: found[name] for name in cls.__slots__ if name in found})
+            known = _fitting(json.loads(text)["progress"], _PROGRESS_FIELDS)
         except (ValueError, TypeError, KeyError):
             return None
+        return cls(**known) if "phase" in known and "step" in known else None
+
+
+_PROGRESS_FIELDS: dict[str, Callable[[object], bool]] = {
+    "phase": _is_text,
+    "step": _is_whole,
+    "of": _is_whole,
+    "metric": _is_text,
+    "value": _is_number,
+    "eta_seconds": _is_whole,
+}
