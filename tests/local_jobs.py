@@ -41,9 +41,13 @@ def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
 
 
 def run(*words: str | Path, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """`scalejob WORDS...` to its end."""
+    """`scalejob WORDS...` to its end; killed if it takes longer than `timeout` seconds."""
     with start(*words, cwd=cwd) as process:
-        stdout, stderr = process.communicate(timeout=timeout)
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
 

@@ -23,7 +23,19 @@ if os.environ["SCALEJOB_ATTEMPT"] == "0" and os.environ["SCALEJOB_INDEX"] == "1"
 """
 SLEEPS = "import time; print('here', flush=True); time.sleep(60)"
 IS_DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEPS
-LEAVES_A_CHILD = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True)"
+# Worker 1 succeeds once the child that worker 0 left behind is gone.
+LEAVES_A_CHILD = """
+import os, pathlib, subprocess, time
+from scalejob.local.processes import find
+has_child = pathlib.Path("has_child")
+if os.environ["SCALEJOB_INDEX"] == "0":
+    subprocess.Popen(["sleep", "60"], start_new_session=True)
+    has_child.touch()
+    raise SystemExit
+marks = {"SCALEJOB_UID": os.environ["SCALEJOB_UID"], "SCALEJOB_INDEX": "0"}
+while not has_child.exists() or find(marks):
+    time.sleep(0.01)
+"""
 
 
 def until(fact: Callable[[], object], seconds: float = 20) -> None:
@@ -36,6 +48,12 @@ def until(fact: Callable[[], object], seconds: float = 20) -> None:
 
 def workers_of(name: str) -> list[int]:
     return find({"SCALEJOB_NAME": name})
+
+
+def until_both_are_here(process: subprocess.Popen[str]) -> None:
+    """Both workers of SLEEPS or IS_DEAF have spoken."""
+    assert process.stderr is not None
+    assert {process.stderr.readline(), process.stderr.readline()} == {"[0] here\n", "[1] here\n"}
 
 
 def test_a_failed_attempt_is_followed_by_one_that_succeeds(tmp_path: Path) -> None:
@@ -84,9 +102,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     """Workers that ignore SIGTERM have a grace time, unless somebody insists."""
     job = command_job("deaf", IS_DEAF, pod={"terminationGracePeriodSeconds": 60})
     process = start("run", write_jobs(tmp_path, job), cwd=tmp_path)
-    assert process.stderr is not None
-    heard = [process.stderr.readline(), process.stderr.readline()]
-    assert all("here" in line for line in heard), "both workers are deaf now"
+    until_both_are_here(process)
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=1)
@@ -132,7 +148,7 @@ def read_all(terminal: int) -> str:
 def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
     """SIGKILL cannot be handled; the workers, even deaf ones, end all the same."""
     process = start("run", write_jobs(tmp_path, command_job("orphan", IS_DEAF)), cwd=tmp_path)
-    until(lambda: len(workers_of("orphan")) == 2)
+    until_both_are_here(process)
     process.kill()
     process.communicate(timeout=5)
     until(lambda: not workers_of("orphan"), seconds=5)
