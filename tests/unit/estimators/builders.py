@@ -80,7 +80,9 @@ class ThreadComm:
         return values
 
 
-def on_ranks(size: int, blocks: Blocks, work: Callable[[Comm, Blocks], T], *, order: list[int] | None = None) -> list[T]:
+def on_ranks(
+    size: int, blocks: Blocks, work: Callable[[Comm, Blocks], T], *, order: list[int] | None = None
+) -> list[T]:
     """`work(comm, blocks of the rank)` on each of `size` ranks, by rank; `order`: the owner of each block (default: ranges)."""
     num = len(blocks.blocks)
     owner = order or [next(r for r in range(size) if num * r // size <= b < num * (r + 1) // size) for b in range(num)]

@@ -121,7 +121,7 @@ def test_squared_hinge_objective_is_that_of_linear_svc(rng, dtype, weighted, cla
     X, y = problem(rng)
     X = X.astype(dtype)
     weight = rng.integers(0, 3, len(X)).astype(float) if weighted else None
-    params = Svm(C=0.5, class_weight=class_weight)
+    params = Svm(C=0.5, class_weight=class_weight, tolerance=1e-9)
     peer = LinearSVC(
         C=0.5, dual=False, tol=1e-10, max_iter=10_000, class_weight=None if class_weight == "none" else class_weight
     ).fit(X, y, sample_weight=weight)

@@ -98,8 +98,8 @@ def test_as_many_clusters_as_rows(init):
 def test_seeding_is_as_good_as_scikit_learns(rng):
     """The mean inertia over seeds is within 3 percent of k-means++."""
     X = blobs(rng, n=2000, d=4, centers=12)
-    mine = [fit(kmeans, KMeans(clusters=12), make_blocks(X), seed=seed).inertia for seed in range(4)]
-    peer = [SklearnKMeans(12, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(4)]
+    mine = [fit(kmeans, KMeans(clusters=12), make_blocks(X), seed=seed).inertia for seed in range(3)]
+    peer = [SklearnKMeans(12, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(3)]
     assert np.mean(mine) <= 1.03 * np.mean(peer)
 
 

@@ -131,7 +131,8 @@ class MarginProblem:
     def _labels(self, block: Block) -> tuple[Tensor, Tensor]:
         """y (-1.0 or +1.0) and c of the rows."""
         is_positive_N = block.y_N == self.positive
-        cost_N = row_weights(block) * torch.where(is_positive_N, self.cost_positive, self.cost_negative)
+        cost_2 = torch.tensor([self.cost_negative, self.cost_positive], dtype=torch.float64)
+        cost_N = row_weights(block) * cost_2[is_positive_N.to(torch.int64)]
         return is_positive_N.to(torch.float64).mul_(2).sub_(1), cost_N
 
     def _hessian(self, block: Block, curvature_N: Tensor) -> Tensor:

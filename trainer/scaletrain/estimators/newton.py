@@ -23,7 +23,7 @@ ARMIJO = 1e-4
 ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
 SINGULAR = 1e-14  # relative; see `factor`
 LOSE_DIGITS = 0.01  # a Hessian in float32 will do as long as condition * epsilon stays below
-FIRST_WIDTH, SHRINK, LAST_WIDTH = 1.0, 0.3, 1e-9  # of the smooth hinge
+FIRST_WIDTH, SHRINK, JUMP, LAST_WIDTH = 1.0, 0.3, 0.01, 1e-9  # of the smooth hinge
 TOO_LARGE = 1e100
 
 
@@ -93,7 +93,7 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
     """Minimises the hinge loss until the relative duality gap is within the tolerance."""
 
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state = newton.start(width=FIRST_WIDTH, precise=True)
+        state, wider = newton.start(width=FIRST_WIDTH, precise=True), None
         while state.certificate > options.tolerance and state.n_iter < options.max_iterations:
             direction_P, decrement, _ = newton.direction(state)
             gap = state.certificate * hinge_objective(problem, state.at, state.point_P)
@@ -101,7 +101,7 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
             following = None if is_minimum else newton.step(state, direction_P, decrement)
             if following is None and state.width <= LAST_WIDTH:
                 break
-            state = following or newton.narrow(state)
+            state, wider = (following, wider) if following else (newton.narrow(state, wider), state)
         return state, state.certificate <= options.tolerance
 
     return _lead(problem, SmoothHinge, duality_gap, solve, options, progress)
@@ -184,9 +184,22 @@ class _Newton:
         best = int(torch.where(good_T, values_T, torch.inf).argmin())
         return self._move(state, state.point_P + STEPS_T[best] * direction_P, state.width)
 
-    def narrow(self, state: _State) -> _State:
-        """The same point under a narrower smooth hinge."""
-        return replace(self._move(state, state.point_P, state.width * SHRINK), n_iter=state.n_iter)
+    def narrow(self, state: _State, wider: _State | None) -> _State:
+        """From the minimum for one width towards that for a narrower one, given the minimum for a wider one.
+
+        While the same rows lie in the parabola, minima are linear in the width: the next one can be extrapolated.
+        """
+        if wider is None:
+            return replace(self._move(state, state.point_P, state.width * SHRINK), n_iter=state.n_iter)
+        slope_P = (state.point_P - wider.point_P) / (state.width - wider.width)
+        for shrink in (JUMP, SHRINK):
+            width = state.width * shrink
+            found = replace(
+                self._move(state, state.point_P + (width - state.width) * slope_P, width), n_iter=state.n_iter
+            )
+            if found.certificate < state.certificate:
+                return found
+        return found
 
     def _move(self, state: _State, point_P: Tensor, width: float) -> _State:
         if not float(point_P.abs().max()) < TOO_LARGE:
