@@ -22,6 +22,7 @@ from scalejob.plan.model import Job, Plan
 from scalejob.plan.pods import PodDefaults, build_pod
 
 from .container import Place, Unresolvable, build_container, find_place
+from .paths import ROOT
 from .volumes import localise, missing_inputs, prepare_folders
 from .watchdog import watch
 from .worker import Worker, start
@@ -62,7 +63,10 @@ def run_job(job: ScaleJob, documents: Sequence[Mapping[str, Any]], observer: Obs
     """
     if missing := missing_inputs(job.spec):
         raise Unresolvable("\\n".join(missing))
-    prepare_folders(job.spec, documents)
+    try:
+        prepare_folders(job.spec, documents)
+    except (OSError, ValueError) as error:
+        raise Unresolvable(f"the volumes of the job cannot be made below {ROOT}: {error}") from error
     with tempfile.TemporaryDirectory(prefix="scalejob-") as folder:
         return asyncio.run(_Run(plan_job(job), Path(folder), observer).to_the_end())
 

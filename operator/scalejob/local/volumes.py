@@ -49,8 +49,11 @@ def _inputs(spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def prepare_folders(spec: Spec, documents: Sequence[Object]) -> None:
-    """Makes the folders of the mounts that may be written to, and fills those of ConfigMaps that stand in the same file."""
-    config_maps = {d["metadata"]["name"]: d for d in documents if d.get("kind") == "ConfigMap" and "metadata" in d}
+    """Makes the folders of the mounts that may be written to, and fills those of ConfigMaps that stand in the same file.
+
+    OSError if they cannot be made.
+    """
+    config_maps = {name_of(document): document for document in documents if document.get("kind") == "ConfigMap"}
     volumes = {volume.name: volume for volume in spec.pod.volumes or ()}
     for mount in spec.pod.volume_mounts or ():
         volume = volumes.get(mount.name)
@@ -61,10 +64,14 @@ def prepare_folders(spec: Spec, documents: Sequence[Object]) -> None:
             Path(local_path(mount.mount_path)).mkdir(parents=True, exist_ok=True)
 
 
+def name_of(document: Object) -> str:
+    return str((document.get("metadata") or {}).get("name", ""))
+
+
 def _files(source: Object, config_map: Object) -> dict[str, bytes]:
-    """Path in the volume -> content; `items` selects and renames keys."""
-    binary = {key: base64.b64decode(text) for key, text in config_map.get("binaryData", {}).items()}
-    content = {**binary, **{key: text.encode() for key, text in config_map.get("data", {}).items()}}
+    """Path in the volume -> content; `items` selects and renames keys. ValueError if binaryData is not base64."""
+    binary = {key: base64.b64decode(text) for key, text in (config_map.get("binaryData") or {}).items()}
+    content = {**binary, **{key: str(text).encode() for key, text in (config_map.get("data") or {}).items()}}
     items = source.get("items") or [{"key": key, "path": key} for key in content]
     return {item["path"]: content[item["key"]] for item in items if item["key"] in content}
 

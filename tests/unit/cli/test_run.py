@@ -45,6 +45,16 @@ def test_data_that_are_not_here_are_named_before_a_process_starts(
     assert ".scalejob/models/x.csv does not exist" in done.stderr
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a process starts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".scalejob").touch()
+    done = CliRunner().invoke(main, ["run", write(tmp_path)])
+    assert done.exit_code == 2
+    assert "cannot be made below .scalejob" in done.stderr
+    assert "'.scalejob/models'" in done.stderr
+
+
 @pytest.mark.parametrize("workers", ["0", "-1", "10001", "two"])
 def test_a_number_of_workers_that_cannot_be_is_refused(tmp_path: Path, workers: str) -> None:
     """By the option's name."""
