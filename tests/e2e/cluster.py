@@ -16,6 +16,11 @@ Object = dict[str, Any]
 POLL_SECONDS = 0.5
 
 
+def is_finished(status: Object) -> bool:
+    """Whether the job has ended, well or badly."""
+    return status.get("phase") in ("Succeeded", "Failed")
+
+
 class Refused(AssertionError):
     """kubectl ended with an error; the text is what it said."""
 
@@ -72,8 +77,7 @@ class Cluster:
 
     def wait_for_phase(self, job: str, *phases: str, seconds: float = 120) -> Object:
         """The first status in one of the phases; an end that was not asked for is an error at once."""
-        ended = {"Succeeded", "Failed"} - set(phases)
-        status = self.wait(job, " or ".join(phases), lambda s: s.get("phase") in {*phases, *ended}, seconds)
+        status = self.wait(job, " or ".join(phases), lambda s: s.get("phase") in phases or is_finished(s), seconds)
         assert status["phase"] in phases, self.story(job)
         return status
 

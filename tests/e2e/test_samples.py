@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import Cluster, Object
+from tests.e2e.cluster import Cluster, Object, is_finished
 from tests.e2e.samples import FOLDER, SAMPLES, Sample
 
 TEN_MINUTES = 600
@@ -21,8 +21,12 @@ def ended(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[tuple[Sa
     if sample.needs:
         request.getfixturevalue(sample.needs)
     cluster.run("apply", "-f", sample.path)
-    yield sample, cluster.wait(sample.name, f"{sample.phase} {sample.reason}", sample.has_ended, seconds=300)
-    cluster.run("delete", "-f", sample.path, "--ignore-not-found")
+    try:
+        status = cluster.wait(sample.name, sample.phase, lambda s: is_finished(s) or sample.is_kept(s), seconds=300)
+        assert sample.is_kept(status), cluster.story(sample.name)
+        yield sample, status
+    finally:
+        cluster.run("delete", "-f", sample.path, "--ignore-not-found")
 
 
 def only(stem: str) -> pytest.MarkDecorator:
