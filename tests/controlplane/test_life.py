@@ -177,6 +177,17 @@ async def test_deletion_leaves_nothing(jobs: Jobs):
     await jobs.api.until(lambda: _has_no_service(jobs))
 
 
+async def test_a_job_may_be_made_anew_at_once(jobs: Jobs):
+    """A new job of the same name waits for what its predecessor has left, and then starts from the beginning."""
+    old = await jobs.create()
+    await jobs.reaches(Phase.RUNNING)
+    await jobs.delete()
+    await jobs.create()
+    await jobs.reaches(Phase.RUNNING, attempt=0)
+    owner = (await jobs.pods())["job-0-0"]["metadata"]["ownerReferences"][0]["uid"]
+    assert owner == (await jobs.get())["metadata"]["uid"] != old["metadata"]["uid"]
+
+
 async def test_events_tell_the_story(jobs: Jobs, kubelet: FakeKubelet):
     """`kubectl describe sj` shows why the job was started again."""
     await jobs.create()

@@ -148,8 +148,8 @@ class Workers:
         found = await self._client.get(resource, job.namespace, name)
         if owner_uid(found) == job.uid:
             return Made(body=found, is_new=False)
-        message = f"{body['kind']} {job.namespace}/{name} exists and belongs to {_owner_text(found)}, not to this job"
-        return Refusal(reason=Reason.NAME_CONFLICT, message=message)
+        whose = f"{body['kind']} {job.namespace}/{name} exists and belongs to {_owner_text(found)}"
+        return Refusal(reason=Reason.NAME_CONFLICT, message=whose + _hope(found))
 
     def _pod(self, job: Job, index: int) -> dict[str, Any]:
         return build_pod(job, job.status.attempt, index, self._defaults)
@@ -176,7 +176,12 @@ def _controller(body: Object) -> Object | None:
 
 def _owner_text(body: Object) -> str:
     owner = _controller(body)
-    return f"{owner['kind']} {owner['name']}" if owner else "nobody"
+    return f"another {owner['kind']} {owner['name']}" if owner else "nobody"
+
+
+def _hope(body: Object) -> str:
+    """A job that is made anew meets what its predecessor of the same name has left, for a while."""
+    return "; it is being deleted" if "deletionTimestamp" in body["metadata"] else ""
 
 
 def _ref(body: Object) -> PodRef:

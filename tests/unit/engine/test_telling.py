@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,10 +15,12 @@ from scalejob.api.v1alpha1 import RestartCounts, Status
 from scalejob.contract import PROGRESS_PATH, Phase, ProgressLine
 from scalejob.engine.events import EventRecorder
 from scalejob.engine.health import serve_health
+from scalejob.engine.jobs import JobStore
 from scalejob.engine.logs import JsonFormatter, TextFormatter
 from scalejob.engine.metrics import Metrics
 from scalejob.engine.progress import ProgressPoller
 from scalejob.plan.model import Event, Plan
+from tests.tools import ROOT
 from tests.unit.engine.memory_server import MemoryServer
 from tests.unit.plan.builders import make_job, running
 
@@ -51,6 +54,15 @@ def test_transitions_are_counted_once():
     metrics.count_transition(make_job().status(failed).build(), failed)
     labels = {"namespace": "team-a", "workload": "kmeans", "result": "Failed", "reason": "UserError"}
     assert metrics.registry.get_sample_value("scalejob_jobs_finished_total", labels) == 1
+
+
+def test_documented_metrics():
+    """docs/metrics.md names every metric there is, with its type, and no other."""
+    metrics = Metrics()
+    metrics.follow(JobStore(lambda key: None), lambda: 0)
+    rows = re.findall(r"^\| `(scalejob_\w+)` \| (\w+) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    found = [(f"{m.name}_total" if m.type == "counter" else m.name, m.type) for m in metrics.registry.collect()]
+    assert sorted(rows) == sorted(found)
 
 
 def make_record() -> logging.LogRecord:

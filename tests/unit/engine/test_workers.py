@@ -94,13 +94,28 @@ async def test_a_policy_is_found_by_the_dry_run():
     assert status_of(server)["reason"] == Reason.POLICY_DENIED
 
 
-async def test_a_foreign_service_is_named():
-    """The message says whose it is not."""
+OTHERS = (
+    ("services", "job", {}, "Service n/job exists and belongs to nobody"),
+    (
+        "pods",
+        "job-0-0",
+        {
+            "ownerReferences": [{"uid": "u", "kind": "ScaleJob", "name": "job", "controller": True}],
+            "deletionTimestamp": "x",
+        },
+        "Pod n/job-0-0 exists and belongs to another ScaleJob job; it is being deleted",
+    ),
+)
+
+
+@pytest.mark.parametrize(("plural", "name", "metadata", "want"), OTHERS)
+async def test_a_foreign_object_is_named(plural: str, name: str, metadata: Object, want: str):
+    """The message says what stands in the way, whose it is, and whether it is about to go; it is left as it is."""
     server = MemoryServer()
-    server.put("services", {"kind": "Service", "metadata": {"name": "job", "namespace": "n"}})
+    foreign = server.put(plural, {"metadata": {"name": name, "namespace": "n"} | metadata})
     await started(server)
-    assert status_of(server)["reason"] == Reason.NAME_CONFLICT
-    assert status_of(server)["message"] == "Service n/job exists and belongs to nobody, not to this job"
+    assert (status_of(server)["reason"], status_of(server)["message"]) == (Reason.NAME_CONFLICT, want)
+    assert server.objects[plural, name] == foreign
 
 
 async def test_a_pod_of_ours_is_adopted():
