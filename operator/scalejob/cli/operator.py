@@ -1,6 +1,7 @@
 """`scalejob operator`."""
 
 import asyncio
+import functools
 import sys
 
 import click
@@ -9,74 +10,47 @@ from scalejob.app import run
 from scalejob.engine.options import Options
 from scalejob.kube.config import ConfigError
 
+# Every option may stand in the environment too, as SCALEJOB_OPERATOR_<NAME> unless it says otherwise.
+_option = functools.partial(click.option, show_default=True, show_envvar=True)
 
-@click.command("operator")
-@click.option(
+
+@click.command("operator", context_settings={"auto_envvar_prefix": "SCALEJOB_OPERATOR"})
+@_option(
     "--namespace",
     "namespaces",
     multiple=True,
-    envvar="SCALEJOB_OPERATOR_NAMESPACES",
-    help="Watch this namespace only; may be given several times (in the environment: separated by spaces). Default: all.",
+    show_default="all",
+    help="Watch this namespace only; may be given several times (in the environment: separated by spaces).",
 )
-@click.option(
-    "--trainer-image",
-    required=True,
-    envvar="SCALEJOB_TRAINER_IMAGE",
-    show_envvar=True,
-    help="Image of workers whose job names none.",
+@_option(
+    "--trainer-image", required=True, envvar="SCALEJOB_TRAINER_IMAGE", help="Image of workers whose job names none."
 )
-@click.option(
+@_option(
     "--qps",
     type=click.FloatRange(min=0, min_open=True),
     default=200.0,
-    show_default=True,
-    envvar="SCALEJOB_OPERATOR_QPS",
     help="Requests per second to the API server in the long run.",
 )
-@click.option(
-    "--burst",
-    type=click.IntRange(min=1),
-    default=400,
-    show_default=True,
-    envvar="SCALEJOB_OPERATOR_BURST",
-    help="Requests at once before --qps applies.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    envvar="SCALEJOB_OPERATOR_WORKERS",
-    help="Jobs looked at concurrently.",
-)
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65_535),
-    default=8080,
-    show_default=True,
-    envvar="SCALEJOB_OPERATOR_METRICS_PORT",
-    help="Port of /healthz, /readyz and /metrics.",
-)
-@click.option(
+@_option("--burst", type=click.IntRange(min=1), default=400, help="Requests at once before --qps applies.")
+@_option("--workers", type=click.IntRange(min=1), default=8, help="Jobs looked at concurrently.")
+@_option("--metrics-port", type=click.IntRange(0, 65_535), default=8080, help="Port of /healthz, /readyz and /metrics.")
+@_option(
     "--log-format",
     type=click.Choice(["json", "text"]),
     default="json",
-    show_default=True,
-    envvar="SCALEJOB_OPERATOR_LOG_FORMAT",
     help="One JSON object a line, or text for people.",
 )
-@click.option(
+@_option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
-    show_default=True,
-    envvar="SCALEJOB_OPERATOR_LOG_LEVEL",
     help="The least severe lines to log.",
 )
-@click.option(
+@_option(
     "--kubeconfig",
     type=click.Path(dir_okay=False),
-    help="Default: the service account of the Pod, else $KUBECONFIG, else ~/.kube/config.",
+    show_default="the service account of the Pod, else $KUBECONFIG, else ~/.kube/config",
+    help="How to reach the API server.",
 )
 def operator_command(**options: object) -> None:
     """Run the operator: watch ScaleJobs, make their Pods, say in their status what happens.

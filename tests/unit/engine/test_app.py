@@ -6,8 +6,10 @@ import random
 
 import kopf
 import pytest
+from click.testing import CliRunner
 
 from scalejob.app import build_registry, build_settings
+from scalejob.cli import operator as command
 from scalejob.contract import LABEL_JOB
 from scalejob.engine.engine import Engine, trim_pod
 from scalejob.engine.metrics import Metrics
@@ -89,3 +91,25 @@ def test_pods_are_known_by_label_and_owner(labels: dict[str, str], owners: list[
     """A Pod that lacks one of them is not looked at, and no reason to stumble."""
     entry = trim_pod(make_pod(labels, owners))
     assert (entry.owner_key if entry else None) == want
+
+
+def test_options_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    """What a Deployment sets as environment reaches the operator."""
+    given: list[Options] = []
+
+    async def run(options: Options) -> bool:
+        given.append(options)
+        return True
+
+    monkeypatch.setattr(command, "run", run)
+    env = {"SCALEJOB_TRAINER_IMAGE": "t:1", "SCALEJOB_OPERATOR_NAMESPACES": "a b", "SCALEJOB_OPERATOR_QPS": "50"}
+    result = CliRunner().invoke(command.operator_command, env=env)
+    assert result.exit_code == 0, result.output
+    assert given == [Options(trainer_image="t:1", namespaces=("a", "b"), qps=50.0)]
+
+
+def test_no_cluster_is_one_line():
+    """Without a configuration the operator says where it looked."""
+    result = CliRunner().invoke(command.operator_command, ["--trainer-image", "t", "--kubeconfig", "/nowhere"])
+    assert result.exit_code == 1
+    assert result.output == "Error: cannot read the kubeconfig /nowhere: No such file or directory\n"
