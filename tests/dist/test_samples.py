@@ -40,6 +40,16 @@ def test_a_sample_ends_as_it_says(sample: Sample, flights: Path, tmp_path: Path)
     assert re.match(LAST_LINES.get(sample.name, ""), last_line(done.stderr))
 
 
+def test_several_processes_in_a_worker_tell_one_result(tmp_path: Path) -> None:
+    """They share the place of the last word; the model is that of as many workers."""
+    by_processes = run(
+        "run", FOLDER / "kmeans.yaml", "--set", "spec.processesPerWorker=2", "--workers", "1", cwd=tmp_path
+    )
+    by_workers = run("run", FOLDER / "kmeans.yaml", "--workers", "2", cwd=tmp_path)
+    assert "SHA-256" in by_processes.stdout
+    assert last_line(by_processes.stdout) == last_line(by_workers.stdout)
+
+
 def test_what_needs_a_cluster_can_be_rendered(tmp_path: Path) -> None:
     """The job that asks for more GPUs than there are."""
     done = run("render", FOLDER / "too-many-gpus.yaml", cwd=tmp_path)

@@ -42,7 +42,7 @@ def main(environ: Mapping[str, str], threads: int) -> None:
         found = train(comm, spec, threads, told)
     if rank.is_first:
         report.success(LastWord(rank=0, seconds=round(time.monotonic() - started, 3), **found))
-    else:
+    elif rank.local_rank == 0:  # the processes of a worker share one file: rank 0's word must stay
         report.success(LastWord(rank=rank.rank))
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scalejob.api.v1alpha1 import ScaleJob, Status
-from scalejob.contract import ExitCode, Phase
+from scalejob.contract import ExitCode, Phase, Reason
 from scalejob.local.container import Unresolvable
 from scalejob.local.runner import Interrupted, run_job
 
@@ -90,7 +90,9 @@ def watch(job: ScaleJob, jobs: JobFile) -> Status:
 
 
 def exit_code(status: Status) -> int:
-    is_users_fault = status.last_failure is not None and status.last_failure.exit_code == ExitCode.INVALID
+    """2 by the reason, or by the program's own exit code: a launcher such as torchrun turns every failure into 1."""
+    failed_with = status.last_failure.exit_code if status.last_failure else None
+    is_users_fault = status.reason in (Reason.INVALID_SPEC, Reason.INVALID_DATA) or failed_with == ExitCode.INVALID
     return ExitCode.INVALID if is_users_fault else 1
 
 

@@ -104,6 +104,11 @@ def test_the_exit_code_tells_whose_turn_it_is(worker: int, want: int) -> None:
     assert exit_code(Status(last_failure=LastFailure(class_="UserError", exit_code=worker))) == want
 
 
+def test_a_reason_that_blames_the_task_exits_with_2() -> None:
+    """Under torchrun the worker's own exit code is 1."""
+    assert exit_code(Status(reason="InvalidData", last_failure=LastFailure(class_="InvalidData", exit_code=1))) == 2
+
+
 def test_a_job_that_failed_without_a_lost_worker_exits_with_1() -> None:
     """A deadline, for example."""
     assert exit_code(Status()) == 1
