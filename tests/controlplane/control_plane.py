@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import ssl
@@ -26,6 +27,8 @@ CONTROLLERS = (
     "resourcequota-controller",
 )
 _READY_SECONDS = 90
+# A time-out of CI may kill the tests: then their processes must end too (Linux; elsewhere they stay).
+TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 _GROUPS = {"admin": "system:masters", "kcm": "system:masters", "scheduler": "system:masters"}
 
 
@@ -105,7 +108,8 @@ class ControlPlane:
         process.kill()
         process.wait()
         time.sleep(away_seconds)
-        self._start(*map(Path, process.args[:1]), *process.args[1:])
+        program, *arguments = process.args[len(TIED_TO_US) :]
+        self._start(program, *arguments)
         self._wait_ready()
 
     def write_operator_kubeconfig(self) -> Path:
@@ -191,9 +195,10 @@ class ControlPlane:
 
     def _start(self, program: Path, *arguments: str) -> None:
         log = self.home / f"{program.name}.log"
-        with log.open("wb") as out:
+        with log.open("ab") as out:
             # A session of its own: Ctrl-C is for the tests, which then end these in order.
-            process = subprocess.Popen([program, *arguments], stdout=out, stderr=out, start_new_session=True)
+            argv = [*TIED_TO_US, program, *arguments]
+            process = subprocess.Popen(argv, stdout=out, stderr=out, start_new_session=True)
         self._processes[program.name] = process
 
     def _wait_ready(self) -> None:
@@ -233,7 +238,14 @@ class OperatorProcess:
         await self._wait_ready()
 
     def _spawn(self, *options: str) -> None:
-        argv = [Path(sys.executable).with_name("scalejob"), "operator", "--trainer-image", "trainer", *options]
+        argv = [
+            *TIED_TO_US,
+            Path(sys.executable).with_name("scalejob"),
+            "operator",
+            "--trainer-image",
+            "trainer",
+            *options,
+        ]
         argv += ["--kubeconfig", str(self._kubeconfig), "--metrics-port", str(self.port), "--log-format", "text"]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(argv, stdout=out, stderr=out)
