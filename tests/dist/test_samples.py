@@ -50,6 +50,15 @@ def test_several_processes_in_a_worker_tell_one_result(tmp_path: Path) -> None:
     assert last_line(by_processes.stdout) == last_line(by_workers.stdout)
 
 
+def test_a_fault_of_the_user_is_known_among_several_processes(tmp_path: Path) -> None:
+    """The process that torchrun ends next does not hide the words of the one that failed: no retry."""
+    many = ("--set", "spec.processesPerWorker=2", "--set", "spec.workload.kmeans.clusters=99999")
+    done = run("run", FOLDER / "kmeans.yaml", *many, "--set", "spec.data.synthetic.blobs.rows=9", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Restarting" not in done.stderr
+    assert "workload.kmeans.clusters is 99999" in last_line(done.stderr)
+
+
 def test_what_needs_a_cluster_can_be_rendered(tmp_path: Path) -> None:
     """The job that asks for more GPUs than there are."""
     done = run("render", FOLDER / "too-many-gpus.yaml", cwd=tmp_path)

@@ -50,12 +50,12 @@ class Report:
         """Ends the process because of another rank, with that one's reason and exit code: who sees it first is not misled."""
         message = f"rank {cause.word.rank} failed: {cause.word.error}: {cause.word.message}"
         word = replace(cause.word, rank=self.rank, step=self._step, error=PeerLost.__name__, message=message)
-        self.end(Cause(word=word, exit_code=cause.exit_code))
+        self.end(Cause(word=word, exit_code=cause.exit_code), gives_way=True)
 
     def terminated(self, signal_number: int) -> NoReturn:
         """Ends the process on a signal: 128 + its number, as a shell says it. There is no checkpoint, so it is not PREEMPTED."""
         word = LastWord(rank=self.rank, step=self._step, error="Terminated", message=f"ended by signal {signal_number}")
-        self.end(Cause(word=word, exit_code=128 + signal_number))
+        self.end(Cause(word=word, exit_code=128 + signal_number), gives_way=True)
 
     def cause_of(self, error: Exception) -> Cause:
         """What this rank says of its own error. One that nobody foresaw is told with its place."""
@@ -69,11 +69,15 @@ class Report:
         )
         return Cause(word=word, exit_code=error.exit_code if known else 1)
 
-    def end(self, cause: Cause) -> NoReturn:
-        """Leaves the word and ends the process, from any thread: the main thread may be stuck in a collective."""
+    def end(self, cause: Cause, *, gives_way: bool = False) -> NoReturn:
+        """Leaves the word and ends the process, from any thread: the main thread may be stuck in a collective.
+
+        The processes of a worker share the place: a word that `gives_way` does not replace the one that explains the end.
+        """
         if not self._lock.acquire(blocking=False):
             threading.Event().wait()  # another thread is ending the process
-        self._leave(cause.word)
+        if not (gives_way and self._is_taken()):
+            self._leave(cause.word)
         print(f"scaletrain: rank {self.rank}: {cause.word.error}: {cause.word.message}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(cause.exit_code)
@@ -81,6 +85,10 @@ class Report:
     @property
     def _step(self) -> int:
         return self.told.latest.step
+
+    def _is_taken(self) -> bool:
+        """A kubelet makes the file before there is a word in it."""
+        return self.place is not None and self.place.exists() and self.place.stat().st_size > 0
 
     def _leave(self, word: LastWord) -> None:
         if self.place is None:
