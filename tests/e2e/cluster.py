@@ -66,6 +66,13 @@ class Cluster:
         """What exists of a job besides itself, as kind/name."""
         return self.run("get", "pods,services", "-l", f"{LABEL_JOB}={job}", "-o", "name").split()
 
+    def wait_until_gone(self, job: str, seconds: float = 60) -> None:
+        """Returns when nothing is left of a deleted job; its Pods have their grace period, and nothing waits for them."""
+        end = time.monotonic() + seconds
+        while left := self.owned_by(job):
+            assert time.monotonic() < end, f"{left} are left of {job} after {seconds} s"
+            time.sleep(POLL_SECONDS)
+
     def wait(self, job: str, what: str, test: Callable[[Object], bool], seconds: float = 120) -> Object:
         """The first status that passes `test`; fails with everything that is known about the job."""
         end = time.monotonic() + seconds

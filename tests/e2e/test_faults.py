@@ -16,7 +16,7 @@ def long_job(name: str) -> Object:
         "kind": "ScaleJob",
         "metadata": {"name": name},
         "spec": {
-            "workload": {"kmeans": {"clusters": 200, "maxIterations": 100, "tolerance": 0}},
+            "workload": {"kmeans": {"clusters": 200, "maxIterations": 60, "tolerance": 0}},
             "data": {"synthetic": {"blobs": {"rows": 200_000, "features": 32, "centers": 1}}},
             "output": {"uri": f"/models/{name}"},
             "workers": 2,
@@ -33,7 +33,7 @@ def finish(cluster: Cluster, job: str) -> Object:
     """The job's last status; then it is deleted, and nothing of it is left."""
     status = cluster.wait_for_phase(job, "Succeeded", seconds=300)
     cluster.run("delete", "sj", job)
-    assert cluster.owned_by(job) == []
+    cluster.wait_until_gone(job)
     return status
 
 
@@ -99,5 +99,5 @@ def test_delete_in_the_middle(cluster: Cluster):
     """`kubectl delete` of a running job takes its Pods and its Service with it."""
     cluster.apply(long_job("deleted"))
     cluster.wait("deleted", "running", lambda s: s.get("phase") == "Running")
-    cluster.run("delete", "sj", "deleted", "--cascade=foreground")
-    assert cluster.owned_by("deleted") == []
+    cluster.run("delete", "sj", "deleted")
+    cluster.wait_until_gone("deleted")

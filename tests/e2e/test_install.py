@@ -29,7 +29,7 @@ def test_quick_start(cluster: Cluster, workplace: Path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "scalejob.scalejob.io/segments condition met" in done.stdout
-    assert cluster.owned_by("segments") == []
+    cluster.wait_until_gone("segments")
 
 
 def test_typo_is_refused(cluster: Cluster):

@@ -44,7 +44,7 @@ def test_sample(cluster: Cluster, ended: tuple[Sample, Object]):
     if sample.phase == "Succeeded":
         cluster.run("wait", "--for=condition=Complete", f"sj/{sample.name}", "--timeout=5s")
     cluster.run("delete", "-f", sample.path)
-    assert cluster.owned_by(sample.name) == []
+    cluster.wait_until_gone(sample.name)
 
 
 @only("too-many-gpus")
