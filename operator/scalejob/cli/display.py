@@ -1,6 +1,7 @@
 """What a run looks like while it lasts: bars on a terminal, plain lines elsewhere. All of it on standard error."""
 
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -100,6 +101,7 @@ class Bars:
         self._name = name
         self._phase = ""
         self._task: TaskID | None = None
+        self._line: ProgressLine | None = None  # the last one of the phase
         self._attempt = 0
 
     def __enter__(self) -> Self:
@@ -131,6 +133,7 @@ class Bars:
         if line.phase != self._phase:
             self._begin(line.phase)
         assert self._task is not None, "begun above"
+        self._line = line
         self._progress.update(self._task, completed=line.step, total=line.of, figure=figure(line))
 
     def on_line(self, index: int, line: str) -> None:
@@ -138,7 +141,7 @@ class Bars:
 
     def _begin(self, phase: str) -> None:
         self._complete()
-        self._phase = phase
+        self._phase, self._line = phase, None
         self._task = self._progress.add_task(phase, total=None, figure="")
 
     def _complete(self) -> None:
@@ -147,5 +150,6 @@ class Bars:
             return
         task = next(task for task in self._progress.tasks if task.id == self._task)
         steps = task.completed or task.total or 1
-        self._progress.update(self._task, completed=steps, total=steps)
+        end = figure(replace(self._line, eta_seconds=None)) if self._line else ""
+        self._progress.update(self._task, completed=steps, total=steps, figure=end)
         self._progress.stop_task(self._task)

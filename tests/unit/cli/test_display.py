@@ -63,6 +63,7 @@ def test_bars_show_one_phase_below_the_other(bars: Bars, terminal: io.StringIO) 
     assert "3/3" in last
     assert "12/12" in last
     assert "inertia=118.25" in last
+    assert "40 s left" not in last.splitlines()[-1]
 
 
 def test_bars_begin_anew_with_an_attempt(bars: Bars, terminal: io.StringIO) -> None:
