@@ -73,6 +73,16 @@ def test_a_full_disk_leaves_the_older_model_as_it_was(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {TENSORS, FACTS, SUCCESS}
 
 
+def test_a_model_replaced_by_halves_is_not_taken_for_whole(tmp_path: Path) -> None:
+    """Here the second file cannot take its place: the mark of the older model is gone by then."""
+    save(SMALL, str(tmp_path))
+    (tmp_path / FACTS).unlink()
+    (tmp_path / FACTS).mkdir()
+    with pytest.raises(InvalidData, match="cannot be written"):
+        save(LARGE, str(tmp_path))
+    assert not (tmp_path / SUCCESS).exists()
+
+
 def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     """Here: a folder below a file."""
     (tmp_path / "file").write_text("")

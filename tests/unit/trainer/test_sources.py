@@ -218,6 +218,17 @@ def test_files_of_different_kinds_are_told(tmp_path: Path) -> None:
         read(str(tmp_path), KMEANS)
 
 
+@pytest.mark.parametrize("bad", ["inf", "oops"])
+def test_rows_are_counted_in_their_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+    """Also beyond the first part of a file, and in the second file."""
+    monkeypatch.setattr(delimited, "PART_BYTES", 1000)
+    monkeypatch.setattr(delimited, "HEAD_BYTES", 100)
+    (tmp_path / "1.csv").write_text("a\n" + "1\n" * 900)
+    (tmp_path / "2.csv").write_text("a\n" + "1\n" * 900 + f"{bad}\n")
+    with pytest.raises(InvalidData, match=r"2.csv: column a.* row 901"):
+        read(str(tmp_path), KMEANS)
+
+
 def test_an_error_on_one_rank_is_the_error_of_the_job(tmp_path: Path) -> None:
     """The bad row lies in the last rank's share."""
     (tmp_path / "t.csv").write_text("a\n" + "1\n" * 50_000 + "\n" + "inf\n")
