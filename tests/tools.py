@@ -34,7 +34,8 @@ def find_tool(name: str) -> Path:
     """Where the program `name` lies; skips the test, with the way to get it, if it is nowhere."""
     found = look_for(name)
     if not found:
-        pytest.skip(f"{name} is not on this machine: `make tools` builds it, given Go")
+        remedy = "`make tools` builds it, given Go" if name in PACKAGES else "it is a package of every distribution"
+        pytest.skip(f"{name} is not on this machine: {remedy}")
     return found
 
 
