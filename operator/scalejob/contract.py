@@ -179,10 +179,20 @@ class LastWord:
     def from_json(cls, text: str) -> "LastWord | None":
         """None if the text is not a last word: any program may write a termination message. Fields of a wrong type are left out."""
         try:
-            known = _fitting(json.loads(text), _LAST_WORD_FIELDS)
+            known = _fitting(_parse(text), _LAST_WORD_FIELDS)
         except (ValueError, TypeError):
             return None
         return cls(**known) if "rank" in known else None
+
+
+def _parse(text: str) -> Any:
+    """JSON of a program that may write anything. Raises ValueError."""
+    try:
+        # An escape may stand for half of a character (a file name that is not UTF-8); nobody can store or send that.
+        whole = json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace")
+        return json.loads(whole)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _fitting(found: Mapping[str, Any], fields: Mapping[str, Callable[[object], bool]]) -> dict[str, Any]:
@@ -196,7 +206,8 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
+    """Not an integer beyond all floats: it could not even be written as a figure."""
+    return type(value) is float or _is_whole(value)
 
 
 def _is_text(value: object) -> bool:
@@ -243,7 +254,7 @@ class ProgressLine:
         if not text.startswith('{"progress"'):
             return None
         try:
-            known = _fitting(json.loads(text)["progress"], _PROGRESS_FIELDS)
+            known = _fitting(_parse(text)["progress"], _PROGRESS_FIELDS)
         except (ValueError, TypeError, KeyError):
             return None
         return cls(**known) if "phase" in known and "step" in known else None

@@ -15,7 +15,15 @@ def test_a_progress_line_survives_its_way() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "fit 3", '{"progress"', '{"progress": 3}', '{"progress": {"phase": "fit"}}', '{"progress": {"step": 1}}'],
+    [
+        "",
+        "fit 3",
+        '{"progress"',
+        '{"progress": 3}',
+        '{"progress": {"phase": "fit"}}',
+        '{"progress": {"step": 1}}',
+        '{"progress": ' + "[" * 4000,
+    ],
 )
 def test_what_is_no_progress_is_passed_over(text: str) -> None:
     """A program prints what it likes."""
@@ -26,6 +34,13 @@ def test_fields_of_a_wrong_type_are_left_out() -> None:
     """The rest is still worth showing."""
     text = '{"progress": {"phase": "fit", "step": 3, "of": "nine", "value": [1], "eta_seconds": 0.5}}'
     assert ProgressLine.from_json(text) == ProgressLine(phase="fit", step=3)
+    assert LastWord.from_json('{"rank": 0, "seconds": ' + "9" * 400 + "}") == LastWord(rank=0)
+
+
+def test_half_a_character_does_not_spoil_a_message() -> None:
+    """A file name that is not UTF-8 is in the words of Python's errors: what is read can be sent on."""
+    found = LastWord.from_json(LastWord(rank=0, message="no such file: a\udcff.csv").to_json())
+    assert found == LastWord(rank=0, message="no such file: a?.csv")
 
 
 def test_a_long_message_is_cut_to_what_the_kubelet_keeps() -> None:
