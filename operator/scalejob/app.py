@@ -83,8 +83,9 @@ def build_registry(engine: Engine, client: Client) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def on_event(event: kopf.RawEvent, **_: Any) -> None:
         body: Any = event["object"]
+        metadata = body["metadata"]
         if event["type"] == "DELETED":
-            engine.jobs.drop(key_of(body["metadata"]["namespace"], body["metadata"]["name"]))
+            engine.jobs.drop(key_of(metadata["namespace"], metadata["name"]), metadata["uid"])
         else:
             engine.jobs.put(body)
 

@@ -125,7 +125,6 @@ class Engine:
             started = time.monotonic()
             try:
                 await self._reconciler.reconcile(key)
-                self._queue.succeeded(key)
             except Exception as error:
                 self._report(key, error)
                 self._queue.retry(key)

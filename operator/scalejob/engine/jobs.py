@@ -41,13 +41,20 @@ class JobStore:
             self._on_change(_key(body))
 
     def put_own(self, body: dict[str, Any]) -> Job | Unreadable:
-        """The answer to our own write. Nobody needs to hear of it: who wrote it goes on with it."""
-        self._accept(body)
-        return self._jobs[_key(body)]
+        """The job as our own write has left it. Nobody needs to hear of it: who wrote it goes on with it.
 
-    def drop(self, key: str) -> None:
-        """The job is gone."""
-        if self._jobs.pop(key, None):
+        Events may have overtaken the answer: a job that has changed since is not set back, and one that has gone stays gone.
+        """
+        job = read_job(body)
+        if _key(body) in self._jobs and self._is_newer(body):
+            self._jobs[_key(body)] = job
+        return job
+
+    def drop(self, key: str, uid: str) -> None:
+        """The job with this uid is gone. A namesake stays: news of two jobs may come in any order."""
+        known = self._jobs.get(key)
+        if known and known.uid == uid:
+            del self._jobs[key]
             self._on_change(key)
 
     def replace(self, bodies: Iterable[dict[str, Any]], *, namespace: str | None, version: str) -> None:
@@ -60,18 +67,21 @@ class JobStore:
         for key, job in tuple(self._jobs.items()):
             in_scope = namespace in (None, job.namespace)
             if in_scope and key not in listed and int(job.resource_version) <= int(version):
-                self.drop(key)
+                self.drop(key, job.uid)
         for key, body in listed.items():
             self._accept(body)
             self._on_change(key)
 
     def _accept(self, body: dict[str, Any]) -> bool:
-        """Store it if it is newer than what we know."""
-        key, known = _key(body), self._jobs.get(_key(body))
-        if known and int(body["metadata"]["resourceVersion"]) <= int(known.resource_version):
-            return False
-        self._jobs[key] = read_job(body)
-        return True
+        """Store it if it is newer than what we know. What is not is not even parsed."""
+        is_newer = self._is_newer(body)
+        if is_newer:
+            self._jobs[_key(body)] = read_job(body)
+        return is_newer
+
+    def _is_newer(self, body: dict[str, Any]) -> bool:
+        known = self._jobs.get(_key(body))
+        return known is None or int(body["metadata"]["resourceVersion"]) > int(known.resource_version)
 
 
 def _key(body: dict[str, Any]) -> str:

@@ -58,17 +58,19 @@ class Reconciler:
     async def reconcile(self, key: str) -> None:
         """Bring the job one step nearer to what it should be. Raises ApiError: try again later."""
         job = self._seen.jobs.get(key)
+        if job is None:
+            return self._forget(key)
         try:
-            if job is None:
-                self._forget(key)
-            elif wait := self._seen.expectations.remaining(key):
+            if wait := self._seen.expectations.remaining(key):
                 self._queue.add_after(key, wait)
             elif isinstance(job, Unreadable):
                 await self._explain(job)
             else:
                 await self._advance(key, job)
         except (NotFound, Conflict):
-            await self._look_again(key)
+            await self._look_again(key, job.uid)
+        else:
+            self._queue.succeeded(key)
 
     async def _advance(self, key: str, job: Job) -> None:
         pods = self._seen.pods.owned_by(job.uid)
@@ -109,13 +111,13 @@ class Reconciler:
         plan = decide_unreadable(job, datetime.now(UTC), self._seen.pods.owned_by(job.uid))
         await self._executor.explain(job, plan)
 
-    async def _look_again(self, key: str) -> None:
-        """Something has changed behind our back: read the job itself; the store's listener queues it."""
+    async def _look_again(self, key: str, uid: str) -> None:
+        """Something has changed behind our back: read the job itself, and try again if that is not what has changed."""
         namespace, name = key.split("/")
         try:
             body = await self._client.get(SCALEJOBS, namespace, name)
         except NotFound:
-            self._seen.jobs.drop(key)
+            self._seen.jobs.drop(key, uid)
         else:
             self._seen.jobs.put(body)
             self._queue.retry(key)

@@ -38,9 +38,30 @@ def test_versions_are_numbers():
 def test_our_own_write_wakes_nobody():
     """Neither its answer nor its echo."""
     store, told = make_store()
+    store.put(body(4))
     store.put_own(body(5))
     store.put(body(5))
-    assert told == []
+    assert told == ["n/job"]
+
+
+def test_our_own_write_is_answered_with_what_it_left():
+    """Also where events have overtaken the answer, which then changes nothing."""
+    store, _ = make_store()
+    store.put(body(6))
+    assert store.put_own(body(5)).resource_version == "5"
+    assert store.get("n/job").resource_version == "6"
+    store.drop("n/job", "uid-job")
+    store.put_own(body(7))
+    assert store.get("n/job") is None
+
+
+def test_a_namesake_is_not_dropped():
+    """The end of a job may be told after the beginning of the next one of that name."""
+    store, told = make_store()
+    store.put(body(5))
+    store.drop("n/job", "uid-of-the-one-before")
+    assert store.get("n/job") is not None
+    assert told == ["n/job"]
 
 
 def test_a_list_finds_what_is_gone():

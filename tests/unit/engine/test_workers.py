@@ -180,3 +180,19 @@ async def test_no_pod_for_a_ghost(change: Object):
         server.put("scalejobs", body | {"metadata": body["metadata"] | change})
         await operator.reconciler.reconcile(KEY)
     assert names(server) == []
+
+
+async def test_conflicts_in_a_row_wait_longer_each_time():
+    """A status that cannot be written is not tried over and over again at once; a success starts anew."""
+    server = MemoryServer()
+    seen = server.put("scalejobs", job_body())
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        operator.see()
+        server.objects["scalejobs", "job"] = seen | {"metadata": seen["metadata"] | {"resourceVersion": "1"}}
+        for _ in range(9):
+            await operator.reconciler.reconcile(KEY)
+        assert operator.queue._failures[KEY] == 9
+        server.objects["scalejobs", "job"] = seen
+        await operator.reconciler.reconcile(KEY)
+    assert KEY not in operator.queue._failures
