@@ -37,27 +37,20 @@ class Reflector(Generic[T]):
         self._store = store
         self._trim = trim
         self._version: str | None = None
-        self._heard_at = time.monotonic()
+        self._failures = 0  # since the API server last said anything
         self.synced = asyncio.Event()
-
-    @property
-    def silence(self) -> float:
-        """Seconds since the API server last said anything, a bookmark included."""
-        return time.monotonic() - self._heard_at
 
     async def run(self) -> None:
         """Follow the API server until cancelled."""
-        failures, failed_at = 0, self._heard_at
         while True:
             try:
                 await self._list_and_watch()
             except ApiError as error:
                 if isinstance(error, Gone):
                     self._version = None
-                failures = failures + 1 if self._heard_at <= failed_at else 1
-                failed_at = time.monotonic()
+                self._failures += 1
                 logger.warning("watch interrupted", extra={"resource": self._plural, "error": str(error)})
-                await asyncio.sleep(backoff(failures, *_BACKOFF_SECONDS))
+                await asyncio.sleep(backoff(self._failures, *_BACKOFF_SECONDS))
 
     @property
     def _plural(self) -> str:
@@ -70,7 +63,7 @@ class Reflector(Generic[T]):
             self.synced.set()
         started, count = time.monotonic(), 0
         async for event in self._client.watch(self._selection, self._version):
-            self._heard_at = time.monotonic()
+            self._failures = 0
             self._version = event.object["metadata"]["resourceVersion"]
             self._take(event.type, event.object)
             count += 1
@@ -86,7 +79,7 @@ class Reflector(Generic[T]):
         while True:
             page = await self._client.list_page(self._selection, limit=_PAGE, continue_=continue_)
             entries += filter(None, map(self._trim, page.items))
-            self._heard_at = time.monotonic()
+            self._failures = 0
             continue_ = page.continue_
             if not continue_:
                 self._store.replace(entries, namespace=self._selection.namespace)

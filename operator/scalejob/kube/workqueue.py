@@ -1,7 +1,6 @@
 """Keys to be worked on, in the manner of client-go: each key is with one worker at most, and is never queued twice."""
 
 import asyncio
-import time
 from collections import deque
 
 from .backoff import backoff
@@ -14,8 +13,8 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._ready: deque[str] = deque()
-        self._added_at: dict[str, float] = {}  # of keys that wait, or that came back while they are worked on
-        self._working: dict[str, float] = {}  # since when
+        self._added: set[str] = set()  # keys that wait, or that came back while they are worked on
+        self._working: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
         self._has_work = asyncio.Event()
@@ -24,17 +23,11 @@ class WorkQueue:
         """Keys that wait for a worker."""
         return len(self._ready)
 
-    @property
-    def age(self) -> float:
-        """Seconds that the oldest key has waited or has been worked on; 0 if there is none."""
-        starts = [*self._working.values(), *(self._added_at[key] for key in self._ready)]
-        return time.monotonic() - min(starts) if starts else 0.0
-
     def add(self, key: str) -> None:
         """Work on `key` as soon as possible."""
-        if key in self._added_at:
+        if key in self._added:
             return
-        self._added_at[key] = time.monotonic()
+        self._added.add(key)
         if key not in self._working:
             self._make_ready(key)
 
@@ -69,14 +62,14 @@ class WorkQueue:
             self._has_work.clear()
             await self._has_work.wait()
         key = self._ready.popleft()
-        del self._added_at[key]
-        self._working[key] = time.monotonic()
+        self._added.remove(key)
+        self._working.add(key)
         return key
 
     def done(self, key: str) -> None:
         """The worker has let go of `key`."""
-        del self._working[key]
-        if key in self._added_at:
+        self._working.remove(key)
+        if key in self._added:
             self._make_ready(key)
 
     def _fire(self, key: str) -> None:

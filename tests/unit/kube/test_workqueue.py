@@ -86,14 +86,3 @@ async def test_a_forgotten_key_does_not_come_back():
     queue.forget("a")
     await asyncio.sleep(0.03)
     assert len(queue) == 0
-
-
-async def test_age_is_that_of_the_oldest():
-    """A key that waits or is worked on for long shows in the age."""
-    queue = WorkQueue()
-    assert queue.age == 0
-    queue.add("a")
-    await queue.get()
-    await asyncio.sleep(0.02)
-    queue.add("b")
-    assert 0.02 <= queue.age < 1
