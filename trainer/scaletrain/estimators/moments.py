@@ -15,6 +15,7 @@ from scaletrain.exact import max_over_blocks, sum_blocks
 
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
 SLACK = 1 + 1e-6
+FOLD = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,35 +42,33 @@ class Moments:
 
 
 def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
-    """Three passes: peaks, means, squares about the mean. InvalidData if a value or weight is not finite, or all weights are 0."""
-    peak_D, (largest, is_double, is_weighted) = _peaks(comm, blocks)
-    weighted = weighted and bool(is_weighted)
-    largest = largest if weighted else 1.0
-    count = torch.tensor(float(max(blocks.num_rows, 1)), dtype=torch.float64)
+    """Two passes: the ends of the columns, then sums and squares about their middles.
 
-    def first(block: Block) -> list[Tensor]:
+    The middle costs the squares log10(N) digits at most, because the ends are rows as well. InvalidData if a value or weight
+    is not finite, or all weights are 0.
+    """
+    ends = _ends(comm, blocks)
+    weighted = weighted and ends.is_weighted
+    largest = ends.weight if weighted else 1.0
+    middle_D, reach_D = (ends.high_D + ends.low_D) / 2, (ends.high_D - ends.low_D)
+
+    def partial(block: Block) -> list[Tensor]:
+        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(middle_D)
         weight_N = row_weights(block) if weighted else torch.ones(len(block), dtype=torch.float64)
-        return [weight_N.sum(), weight_N @ block.X_ND.to(torch.float64)]
+        return [weight_N.sum(), weight_N @ X_ND, weight_N @ X_ND.square_()]
 
-    weight, sum_D = sum_blocks(comm, blocks, first, [count * largest, count * largest * peak_D])
+    bound = torch.tensor(max(blocks.num_rows, 1) * largest, dtype=torch.float64)
+    weight, sum_D, square_D = sum_blocks(comm, blocks, partial, [bound, bound * reach_D, bound * reach_D**2])
     if weight <= 0:
         raise InvalidData("there is nothing to learn from: no row has a weight above 0")
-    mean_D = sum_D / weight
-
-    def second(block: Block) -> list[Tensor]:
-        centred_ND = block.X_ND.to(torch.float64) - mean_D
-        weight_N = row_weights(block) if weighted else torch.ones(len(block), dtype=torch.float64)
-        return [weight_N @ centred_ND.square_()]
-
-    (square_D,) = sum_blocks(comm, blocks, second, [count * largest * (2 * peak_D) ** 2])
     return Moments(
         weight=float(weight),
         max_weight=largest,
-        peak_D=peak_D,
-        mean_D=mean_D,
-        square_D=square_D,
-        dtype=torch.float64 if is_double else torch.float32,
-        is_weighted=bool(is_weighted),
+        peak_D=torch.maximum(ends.high_D.abs(), ends.low_D.abs()),
+        mean_D=middle_D + sum_D / weight,
+        square_D=(square_D - sum_D**2 / weight).clamp(min=0),
+        dtype=ends.dtype,
+        is_weighted=ends.is_weighted,
     )
 
 
@@ -93,25 +92,58 @@ def max_target(comm: Comm, blocks: Blocks) -> float:
     return peak
 
 
-def _peaks(comm: Comm, blocks: Blocks) -> tuple[Tensor, list[float]]:
-    """Largest |x| by column; largest weight, whether features are float64, whether there are weights.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """Ranks without blocks cannot know them by themselves."""
 
-    Ranks without blocks cannot know the latter by themselves.
-    """
+    high_D: Tensor  # float64
+    low_D: Tensor
+    weight: float  # the largest
+    dtype: torch.dtype
+    is_weighted: bool
 
-    def peaks(block: Block) -> Tensor:
+
+def _ends(comm: Comm, blocks: Blocks) -> _Ends:
+    D = blocks.num_features
+    start = torch.cat([torch.full((2 * D,), -torch.inf, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)])
+
+    def ends(block: Block) -> Tensor:
         flags = [block.X_ND.dtype == torch.float64, block.weight_N is not None]
-        return torch.cat(
-            [_peak(block.X_ND), _peak(row_weights(block)[:, None]), torch.tensor(flags, dtype=torch.float64)]
-        )
+        weight = _peak(row_weights(block)[:, None])
+        return torch.cat([*_high_and_negative_low(block.X_ND), weight, torch.tensor(flags, dtype=torch.float64)])
 
-    found = max_over_blocks(comm, blocks, peaks, torch.zeros(blocks.num_features + 3, dtype=torch.float64))
-    peak_D, rest = found[:-3], found[-3:]
-    if not bool(torch.isfinite(found).all()):
-        bad = torch.nonzero(~torch.isfinite(peak_D)).flatten().tolist()
+    found = max_over_blocks(comm, blocks, ends, start)
+    high_D, low_D, (weight, is_double, is_weighted) = found[:D], -found[D : 2 * D], found[2 * D :].tolist()
+    bad_D = (high_D == torch.inf) | (low_D == -torch.inf)
+    if bool(bad_D.any()) or weight == float("inf"):
+        bad = torch.nonzero(bad_D).flatten().tolist()
         where = f"features number {', '.join(map(str, bad[:10]))} (from 0)" if bad else "the weights"
         raise InvalidData(f"NaN or infinite values in {where}")
-    return peak_D, rest.tolist()
+    no_rows_D = high_D == -torch.inf
+    return _Ends(
+        high_D=high_D.masked_fill(no_rows_D, 0),
+        low_D=low_D.masked_fill(no_rows_D, 0),
+        weight=weight,
+        dtype=torch.float64 if is_double else torch.float32,
+        is_weighted=bool(is_weighted),
+    )
+
+
+def _high_and_negative_low(X_ND: Tensor) -> list[Tensor]:
+    """Maxima of x and of -x by column, float64; infinity where there is a NaN, because a maximum over ranks may drop NaN.
+
+    Rows are folded first: maxima of long rows are computed three times faster than those of short ones.
+    """
+    N, D = X_ND.shape
+    if not N:
+        return [torch.full((D,), -torch.inf, dtype=torch.float64)] * 2
+    whole = N - N % FOLD
+    folded, rest = X_ND[:whole].reshape(-1, FOLD * D), X_ND[whole:]
+    high = torch.cat([folded.amax(0).view(FOLD, D), rest] if whole else [rest]).amax(0)
+    low = torch.cat([folded.amin(0).view(FOLD, D), rest] if whole else [rest]).amin(0)
+    return [
+        end.to(torch.float64).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf) for end in (high, -low)
+    ]
 
 
 def _peak(values_ND: Tensor) -> Tensor:
