@@ -8,7 +8,16 @@ from typing import Any
 
 from scalejob.contract import Reason
 from scalejob.kube.client import PODS, SERVICES, Client, Object, Resource
-from scalejob.kube.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound, PolicyDenied, QuotaExceeded
+from scalejob.kube.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PolicyDenied,
+    QuotaExceeded,
+)
 from scalejob.plan.model import Job, PodRef, Refusal, Unreadable
 from scalejob.plan.pods import PodDefaults, build_pod, build_service
 
@@ -21,10 +30,12 @@ MAX_IN_FLIGHT = 32
 # Of one job in one reconcile, so that a job of thousands does not keep a worker for minutes. The next pass does the next ones.
 MAX_PER_PASS = 1000
 
-# What the API server may hold against the objects themselves. Trying again changes nothing until somebody changes something.
+# What the API server may hold against the objects, or against our making them. Trying again changes nothing until somebody
+# changes something.
 _REFUSALS: dict[type[ApiError], Reason] = {
     QuotaExceeded: Reason.QUOTA_EXCEEDED,
     PolicyDenied: Reason.POLICY_DENIED,
+    Forbidden: Reason.POLICY_DENIED,
     Invalid: Reason.INVALID_SPEC,
 }
 

@@ -26,8 +26,9 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 # The API server sends a bookmark about once a minute, so a stream that is silent for longer is dead.
 WATCH_SILENCE_SECONDS = 150.0
 _WATCH_SECONDS = 300
-# Waits for 429 before the caller hears of it; the API server says how long each one is.
+# Waits for 429 before the caller hears of it; the API server says how long each one is, within reason.
 _MAX_RETRY_AFTER = 3
+_MAX_RETRY_AFTER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,8 @@ class Client:
 
     async def _pause(self, error: TooManyRequests) -> None:
         """Wait as long as the API server asks for, spread a little so that not all come back at once."""
-        await asyncio.sleep(error.retry_after * random.uniform(1.0, 1.25))  # noqa: S311 - no secret
+        seconds = min(error.retry_after, _MAX_RETRY_AFTER_SECONDS)
+        await asyncio.sleep(seconds * random.uniform(1.0, 1.25))  # noqa: S311 - no secret
 
     @asynccontextmanager
     async def _request(
@@ -201,11 +203,12 @@ class Client:
         started, code = time.monotonic(), 0
         headers = _MERGE_PATCH if verb == "patch" else _JSON
         data = orjson.dumps(body) if body is not None else None
+        options["allow_redirects"] = False  # the token must not follow one to another host
         try:
             url = self._config.server + path
             async with self.session.request(_METHODS[verb], url, data=data, headers=headers, **options) as response:
                 code = response.status
-                if code >= 400:
+                if code >= 300:
                     raise error_of(code, await response.read(), response.headers)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

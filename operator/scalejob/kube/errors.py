@@ -8,11 +8,11 @@
     ├── NotFound                404                                                                  -> forget the object
     ├── Conflict                409: the object has changed, or a precondition does not hold         -> read it again
     │   └── AlreadyExists       409 on create                                                        -> adopt it, or name the owner
-    ├── Invalid                 400 or 422: the object itself is wrong                               -> the user's to correct
+    ├── Invalid                 400, 413 or 422: the object itself is wrong                          -> the user's to correct
     ├── Unauthorized            401, after the token was read anew                                   -> the installer's to correct
     └── Forbidden               403 from authorisation: RBAC                                         -> the installer's to correct
         ├── QuotaExceeded       403 from a ResourceQuota                                             -> wait
-        └── PolicyDenied        refused by any other admission plug-in or webhook                    -> wait
+        └── PolicyDenied        refused by another admission plug-in or webhook, or one that is away -> wait
 
 `error_of` is the one place where an HTTP answer becomes one of them.
 """
@@ -83,7 +83,7 @@ class QuotaExceeded(Forbidden):
 
 
 class PolicyDenied(Forbidden):
-    """An admission plug-in or webhook refuses the object."""
+    """An admission plug-in or webhook refuses the object, or a webhook that has to be asked does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class _Answer:
     retry_after: float
 
 
-_WEBHOOK_DENIAL = re.compile(r'^admission webhook ".*" denied the request')
+_WEBHOOK_DENIAL = re.compile(r'^admission webhook ".*" denied the request|\bfailed calling webhook "')
 # What the RBAC authoriser says, as opposed to admission: `User "x" cannot create resource "pods" in API group ...`.
 _RBAC_DENIAL = re.compile(r'\bUser ".*" cannot \w+ ')
 
@@ -106,6 +106,7 @@ _BY_CODE: dict[int, type[ApiError]] = {
     404: NotFound,
     409: Conflict,
     410: Gone,
+    413: Invalid,
     422: Invalid,
 }
 
@@ -147,7 +148,7 @@ def _error(answer: _Answer) -> ApiError:
 
 
 def _class_of(answer: _Answer) -> type[ApiError]:
-    if _WEBHOOK_DENIAL.match(answer.message):
+    if _WEBHOOK_DENIAL.search(answer.message):
         return PolicyDenied
     if answer.code == 403:
         return _class_of_forbidden(answer.message)

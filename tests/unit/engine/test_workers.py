@@ -85,13 +85,21 @@ async def test_thousands_are_made_in_passes(monkeypatch: pytest.MonkeyPatch):
     assert len(names(server)) == 5
 
 
-async def test_a_policy_is_found_by_the_dry_run():
-    """Not even one Pod is made if the first is refused."""
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (403, 'pods "job-0-0" is forbidden: violates PodSecurity "restricted:latest"'),
+        (403, 'pods is forbidden: User "operator" cannot create resource "pods" in API group ""'),
+        (500, 'Internal error occurred: failed calling webhook "w.x": connection refused'),
+    ],
+)
+async def test_a_refusal_is_found_by_the_dry_run(code: int, message: str):
+    """Not even one Pod is made if the first is refused, and the status says why."""
     server = MemoryServer()
-    server.admit = lambda plural, _: refusal(403, "Forbidden", "violates PodSecurity") if plural == "pods" else None
+    server.admit = lambda plural, _: refusal(code, "Any", message) if plural == "pods" else None
     await started(server, workers=3)
     assert server.created == ["job"]
-    assert status_of(server)["reason"] == Reason.POLICY_DENIED
+    assert (status_of(server)["reason"], status_of(server)["message"]) == (Reason.POLICY_DENIED, message)
 
 
 OTHERS = (

@@ -34,6 +34,8 @@ ERRORS = (
     (403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity "restricted:latest"', PolicyDenied),
     (403, "Forbidden", 'pods is forbidden: User "u" cannot create resource "pods" in API group ""', Forbidden),
     (400, "BadRequest", 'admission webhook "w.x" denied the request: no', PolicyDenied),
+    (500, "InternalError", 'Internal error occurred: failed calling webhook "w.x": connection refused', PolicyDenied),
+    (413, "RequestEntityTooLarge", "limit is 3145728", Invalid),
     (500, "InternalError", "etcd", ServerError),
     (503, "ServiceUnavailable", "", ServerError),
 )
@@ -54,6 +56,15 @@ async def test_an_answer_that_is_no_json():
     async with serving(Script(web.Response(status=502, text="<html>bad gateway"))) as client:
         with pytest.raises(ServerError, match="bad gateway"):
             await client.get(PODS, "n", "x")
+
+
+async def test_a_redirect_is_not_followed():
+    """The token goes to the API server only."""
+    script = Script(web.Response(status=302, headers={"Location": "/elsewhere"}))
+    async with serving(script, token="t") as client:
+        with pytest.raises(ServerError, match="302"):
+            await client.get(PODS, "n", "x")
+    assert len(script.requests) == 1
 
 
 async def test_no_answer_is_unreachable():
