@@ -19,12 +19,12 @@ CATEGORIES = ("all", "scalejob")
 COLUMNS = (
     ("Workload", "string", ".status.workload", False),
     ("Phase", "string", ".status.phase", False),
+    ("Reason", "string", ".status.reason", False),
     ("Workers", "string", ".status.workers.summary", False),
     ("Restarts", "integer", ".status.restarts.total", False),
     ("Progress", "string", ".status.progress.summary", False),
     ("Age", "date", ".metadata.creationTimestamp", False),
     ("GPUs", "integer", ".spec.gpus.perWorker", True),
-    ("Reason", "string", ".status.reason", True),
     ("Duration", "string", ".status.duration", True),
     ("Message", "string", ".status.message", True),
 )

@@ -53,8 +53,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456
 
 
 def load_value(text: str) -> Any:
-    """One value, for example the right side of `--set`."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506  - _Loader is a SafeLoader
+    """One value, for example the right side of `--set`. Raises YamlError."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  - _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        raise YamlError(1, f"not valid YAML: {text}") from error
 
 
 def load_documents(text: str) -> list[Document]:
@@ -73,6 +76,8 @@ def load_documents(text: str) -> list[Document]:
         raise YamlError(mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error}") from error
     except yaml.YAMLError as error:
         raise YamlError(1, f"not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise YamlError(1, "a value that contains itself, or is nested too deeply") from error
 
 
 def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:
@@ -80,6 +85,8 @@ def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise YamlError(key.start_mark.line + 1, "a key must be a word, not a list or a mapping")
             if key.value in seen:
                 raise YamlError(key.start_mark.line + 1, f"the key {key.value!r} stands twice in one mapping")
             seen.add(key.value)

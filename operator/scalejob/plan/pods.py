@@ -57,7 +57,7 @@ def build_service(job: Job) -> Object:
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
             "selector": selector(job.name),
-            "ports": [{"name": name, "port": port} for port, name in _ports(job.spec).items()],
+            "ports": [{"name": name, "port": port} for name, port in _ports(job.spec).items()],
         },
     }
 
@@ -118,7 +118,7 @@ def _container(job: Job, attempt: int, index: int, defaults: PodDefaults) -> Obj
         "image": options.image or defaults.trainer_image,
         "command": [_literal(word) for word in build_command(job.spec)],
         "env": _env(build_environment(job, attempt, index), wire.get("env", [])),
-        "ports": [{"name": name, "containerPort": port} for port, name in _ports(job.spec).items()],
+        "ports": [{"name": name, "containerPort": port} for name, port in _ports(job.spec).items()],
         "resources": _resources(job.spec),
         "securityContext": _security_of_container(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -128,8 +128,8 @@ def _container(job: Job, attempt: int, index: int, defaults: PodDefaults) -> Obj
     }
 
 
-def _ports(spec: Spec) -> dict[int, str]:
-    return {PROGRESS_PORT: "progress"} | {spec.rendezvous.port: "rendezvous"}
+def _ports(spec: Spec) -> dict[str, int]:
+    return {"progress": PROGRESS_PORT, "rendezvous": spec.rendezvous.port}
 
 
 def build_command(spec: Spec) -> list[str]:

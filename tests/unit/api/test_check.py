@@ -53,6 +53,17 @@ def test_text_that_is_not_yaml_is_refused_with_its_line() -> None:
     assert problems("kind: ScaleJob\nspec: [\n")[0].startswith("line 3: not valid YAML")
 
 
+@pytest.mark.parametrize("text", ["? [a, b]\n: c\n", "kind: ScaleJob\nspec: &a\n  x: *a\n"])
+def test_odd_yaml_is_refused(text: str) -> None:
+    """Lists as keys and values that contain themselves are YAML, but nothing that can be JSON."""
+    assert len(problems(text)) == 1
+
+
+def test_an_override_that_is_not_yaml_is_refused() -> None:
+    """With the text that was given."""
+    assert problems(yaml.safe_dump(VALID), ("spec.workers=[",)) == ["line 1: not valid YAML: ["]
+
+
 def test_a_file_without_our_kind_is_refused() -> None:
     """A Pod is not a ScaleJob."""
     assert problems("kind: Pod\n") == ["line 1: no document of kind ScaleJob in this file"]

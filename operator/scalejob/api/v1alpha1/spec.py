@@ -5,13 +5,23 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from scalejob.contract import DEFAULT_GPU_RESOURCE, DEFAULT_PORT, MANAGED_BY, MAX_NAME_LENGTH, MAX_WORKERS, ExitCode
+from scalejob.contract import (
+    DEFAULT_GPU_RESOURCE,
+    DEFAULT_PORT,
+    MANAGED_BY,
+    MAX_NAME_LENGTH,
+    MAX_WORKERS,
+    PROGRESS_PORT,
+    ExitCode,
+)
 
 from .base import Model, Rule
 from .data import Data, Output, Prepare, Validation
 from .pod import PodOptions
 from .status import Status
 from .workload import Workload
+
+MAX_SECONDS = 2**31 - 1  # 68 years; the sum of a date and more may be no date
 
 
 class Gpus(Model):
@@ -37,6 +47,15 @@ class Rendezvous(Model):
         default=600, ge=1, le=86_400, description="How long ranks wait for each other at the start."
     )
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel=f"self.port != {PROGRESS_PORT}",
+            message=f"port {PROGRESS_PORT} is taken: rank 0 serves its progress there",
+            field_path=".port",
+            check=lambda self: self.port != PROGRESS_PORT,
+        ),
+    )
+
 
 class Restarts(Model):
     """How often and how soon a job that lost a worker is started again."""
@@ -59,13 +78,22 @@ class Deadlines(Model):
     """Times after which the job fails."""
 
     active_seconds: int | None = Field(
-        default=None, ge=1, description="Seconds of running, suspended time not counted; default: none."
+        default=None,
+        ge=1,
+        le=MAX_SECONDS,
+        description="Seconds of running, suspended time not counted; default: none.",
     )
     scheduling_seconds: int | None = Field(
-        default=None, ge=1, description="Seconds in which all workers must be scheduled; default: none."
+        default=None,
+        ge=1,
+        le=MAX_SECONDS,
+        description="Seconds in which all workers must be scheduled; default: none.",
     )
     image_pull_seconds: int = Field(
-        default=300, ge=1, description="Seconds in which a failing image pull or container configuration must recover."
+        default=300,
+        ge=1,
+        le=MAX_SECONDS,
+        description="Seconds in which a failing image pull or container configuration must recover.",
     )
 
 
@@ -126,7 +154,10 @@ class Spec(Model):
     restarts: Restarts = Field(default=Restarts(), description="How often the job is started again.")
     deadlines: Deadlines = Field(default=Deadlines(), description="Times after which the job fails.")
     ttl_seconds_after_finished: int | None = Field(
-        default=None, ge=0, description="Seconds after the end at which the job is deleted; default: never."
+        default=None,
+        ge=0,
+        le=MAX_SECONDS,
+        description="Seconds after the end at which the job is deleted; default: never.",
     )
     keep_pods: KeepPods = Field(
         default=KeepPods.FAILED, description="Which Pods stay after the end: None, Failed or All."
