@@ -1,7 +1,7 @@
 """Which Pods to delete, and when the job itself goes.
 
-Of earlier attempts, all; of the present one, those beyond its size; after the end of the job, those that still run, and of
-those that have ended what `keepPods` does not keep.
+Of earlier attempts, all; of the present one, those beyond its size; after the end of the job, those of which anything still
+runs, be it a sidecar that holds the GPUs of its Pod, and of the others what `keepPods` does not keep.
 """
 
 from datetime import datetime
@@ -30,7 +30,8 @@ def to_delete(view: View, status: Status) -> tuple[PodRef, ...]:
 def _has_a_part(pod: Pod, view: View, status: Status) -> bool:
     if pod.attempt != status.attempt or pod.index >= status.workers.desired:
         return False
-    return not status.phase.is_finished or pod.phase in _KEPT_PHASES[view.spec.keep_pods]
+    is_kept = pod.is_over and pod.phase in _KEPT_PHASES[view.spec.keep_pods]
+    return is_kept or not status.phase.is_finished
 
 
 def expiry(view: View, status: Status) -> datetime | None:

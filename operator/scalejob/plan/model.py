@@ -42,6 +42,9 @@ class Waiting:
     message: str = ""
 
 
+PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """One Pod of a job: the few facts that decisions rest on, so that a store of thousands stays small."""
@@ -53,7 +56,8 @@ class Pod:
     index: int
     created: datetime
     started: datetime | None = None  # when the kubelet took it
-    phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
+    phase: PodPhase  # the worker's: other containers of the Pod may end later, and otherwise
+    is_outlived: bool = False  # the worker has ended, a container beside it has not
     is_deleting: bool = False
     is_ready: bool = False
     is_scheduled: bool = False
@@ -69,6 +73,11 @@ class Pod:
     @property
     def is_finished(self) -> bool:
         return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing of it runs any more, so it holds nothing of its node."""
+        return self.is_finished and not self.is_outlived
 
     @property
     def is_node_lost(self) -> bool:

@@ -13,14 +13,15 @@ from scalejob.api.v1alpha1 import Spec, Status
 from scalejob.contract import MANAGED_BY, WORKER_CONTAINER
 
 from .indices import from_ranges
-from .model import Job, Pod, Terminated, Unreadable, Waiting
+from .model import Job, Pod, PodPhase, Terminated, Unreadable, Waiting
 from .names import identity_of
 from .times import from_text
 
 Body = Mapping[str, Any]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_PHASES = ("Pending", "Running", "Succeeded", "Failed")
+_PHASES: tuple[PodPhase, ...] = ("Pending", "Running", "Succeeded", "Failed")
+_END_PHASES = ("Succeeded", "Failed")
 
 
 def read_job(body: Body) -> Job | Unreadable:
@@ -97,7 +98,7 @@ def read_pod(body: Body) -> Pod:
     attempt, index = identity_of(metadata["name"])
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     state = _worker_state(status)
-    phase = status.get("phase", "Pending")
+    end = _terminated(state)
     return Pod(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -106,7 +107,8 @@ def read_pod(body: Body) -> Pod:
         index=index,
         created=_time(metadata.get("creationTimestamp")) or _EPOCH,
         started=_time(status.get("startTime")),
-        phase=phase if phase in _PHASES else "Unknown",
+        phase=_phase(status, end),
+        is_outlived=end is not None and status.get("phase") not in _END_PHASES,
         is_deleting="deletionTimestamp" in metadata,
         is_ready=_holds(conditions, "Ready"),
         is_scheduled=bool(spec.get("nodeName")),
@@ -114,7 +116,7 @@ def read_pod(body: Body) -> Pod:
         ip=status.get("podIP"),
         unschedulable=_unschedulable(conditions),
         waiting=_waiting(state),
-        terminated=_terminated(state),
+        terminated=end,
         disruption=_disruption(conditions),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
@@ -130,6 +132,17 @@ def _worker_state(status: Body) -> Body:
     """Of the worker container: a mesh may have put others beside it."""
     containers = status.get("containerStatuses") or ()
     return next((c.get("state") or {} for c in containers if c.get("name") == WORKER_CONTAINER), {})
+
+
+def _phase(status: Body, end: Terminated | None) -> PodPhase:
+    """Of the worker, once it has ended; that of the Pod waits for containers beside it, and fails with them.
+
+    But an end of the whole Pod that comes with a reason (Evicted, Preempting, Terminated, ...) did not wait for the worker's.
+    """
+    phase = status.get("phase", "Pending")
+    if end and not (phase == "Failed" and status.get("reason")):
+        return "Succeeded" if end.exit_code == 0 else "Failed"
+    return next((known for known in _PHASES if known == phase), "Unknown")
 
 
 def _holds(conditions: Mapping[str, Body], name: str) -> bool:

@@ -24,7 +24,7 @@ def decide_unreadable(job: Unreadable, now: datetime, pods: Sequence[Pod] = ()) 
     status = job.status if job.status.phase.is_finished else _failed(job, job.status, now)
     return Plan(
         status=status,
-        deletes=tuple(PodRef(name=pod.name, uid=pod.uid) for pod in pods if pod.is_live),
+        deletes=tuple(PodRef(name=pod.name, uid=pod.uid) for pod in pods if not (pod.is_over or pod.is_deleting)),
         events=events_between(job.status, status),
     )
 

@@ -231,6 +231,13 @@ def test_workers_that_still_run_go_with_the_job(keep: str) -> None:
     assert "segments-0-0" in names(plan)
 
 
+def test_a_sidecar_holds_neither_the_job_nor_its_node() -> None:
+    """The job ends with its workers, and what runs on beside them is ended, whatever is kept."""
+    pod = replace(succeeded(0), is_outlived=True)
+    plan = decide(started(make_job().spec(keepPods="All")), [pod], after(60))
+    assert (plan.status.phase, names(plan)) == (Phase.SUCCEEDED, ["segments-0-0"])
+
+
 def test_a_finished_job_is_deleted_when_its_time_is_over() -> None:
     """And not before; without a TTL never."""
     job = planned(started(make_job().spec(ttlSecondsAfterFinished=30)), ([succeeded(0)], after(60)))

@@ -39,6 +39,24 @@ def test_the_end_of_the_worker_is_read_past_a_sidecar() -> None:
     assert (137, "OOMKilled", "x", after(60)) == (found.exit_code, found.reason, found.message, found.finished)
 
 
+ENDS = (
+    ("beside a sidecar that runs on", "Running", None, 0, ("Succeeded", True)),
+    ("failed beside a sidecar that runs on", "Running", None, 1, ("Failed", True)),
+    ("before the sidecar's image was there", "Pending", None, 0, ("Succeeded", True)),
+    ("with the Pod", "Succeeded", None, 0, ("Succeeded", False)),
+    ("and then the sidecar failed", "Failed", None, 0, ("Succeeded", False)),
+    ("with 0 because it was evicted", "Failed", "Evicted", 0, ("Failed", False)),
+)
+
+
+@pytest.mark.parametrize(("phase", "reason", "code", "want"), [end[1:] for end in ENDS], ids=[end[0] for end in ENDS])
+def test_the_worker_decides_how_a_pod_ended(phase: str, reason: str | None, code: int, want: tuple[str, bool]) -> None:
+    """Not the containers that others have put beside it."""
+    status = {"phase": phase, "containerStatuses": container(terminated={"exitCode": code})}
+    found = read_pod(pod_body(**status | ({"reason": reason} if reason else {})))
+    assert want == (found.phase, found.is_outlived)
+
+
 @pytest.mark.parametrize(
     ("status", "want"),
     [
@@ -117,6 +135,7 @@ def test_an_unreadable_job_fails_and_its_workers_go() -> None:
     plan = decide_unreadable(unreadable(body), after(61), [running(0, 1)])
     assert (plan.status.phase, plan.status.reason, plan.status.attempt) == (Phase.FAILED, Reason.INVALID_SPEC, 1)
     assert [ref.name for ref in plan.deletes] == ["segments-1-0"]
+    assert decide_unreadable(unreadable(body), after(61), [failed(0, 1)]).deletes == ()
     again = unreadable(body | {"status": plan.status.to_wire()})
     assert plan.status == decide_unreadable(again, after(99)).status
 
