@@ -119,7 +119,7 @@ def read_pod(body: Body) -> Pod:
         terminated=end,
         disruption=_disruption(conditions),
         reason=status.get("reason", ""),
-        message=status.get("message", ""),
+        message=status.get("message") or ("" if end else _init_failure(status)),
     )
 
 
@@ -132,6 +132,14 @@ def _worker_state(status: Body) -> Body:
     """Of the worker container: a mesh may have put others beside it."""
     containers = status.get("containerStatuses") or ()
     return next((c.get("state") or {} for c in containers if c.get("name") == WORKER_CONTAINER), {})
+
+
+def _init_failure(status: Body) -> str:
+    """Which init container, as a mesh injects them, has kept the worker from its start."""
+    for container in status.get("initContainerStatuses") or ():
+        if code := ((container.get("state") or {}).get("terminated") or {}).get("exitCode"):
+            return f"init container {container.get('name')} ended with exit code {code}"
+    return ""
 
 
 def _phase(status: Body, end: Terminated | None) -> PodPhase:

@@ -87,6 +87,16 @@ def test_the_worker_decides_how_a_pod_ended(phase: str, reason: str | None, code
             {"reason": "Evicted", "message": "low on memory", "is_finished": True},
         ),
         ({"phase": "Running", "reason": "NodeLost"}, {"is_node_lost": True, "is_live": False}),
+        (
+            {
+                "phase": "Failed",
+                "initContainerStatuses": [
+                    {"name": "first", "state": {"terminated": {"exitCode": 0}}},
+                    {"name": "istio-init", "state": {"terminated": {"exitCode": 255}}},
+                ],
+            },
+            {"message": "init container istio-init ended with exit code 255"},
+        ),
         ({"phase": "SomethingNew"}, {"phase": "Unknown"}),
     ],
 )
