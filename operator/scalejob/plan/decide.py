@@ -10,10 +10,10 @@ fails; `pods` holds every Pod of the job that this process, or the one that stor
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from scalejob.api.v1alpha1 import Progress, Status
-from scalejob.contract import MANAGED_BY, Condition, Reason
+from scalejob.contract import MANAGED_BY, Reason
 
 from .attempts import begin, complete, fail, resize
 from .cleanup import expiry, to_delete
@@ -25,10 +25,8 @@ from .model import Job, Plan, Pod, Refusal
 from .restarts import restart, settled
 from .status import describe
 from .suspend import suspend
-from .times import from_text, seconds_between
+from .times import seconds_between
 from .view import View, earliest
-
-REFUSAL_RETRY_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 
 
 def decide(
@@ -42,7 +40,7 @@ def decide(
     """What to do about `job` now.
 
     `pods` are those that the job's uid owns. `progress` is what rank 0 said last, if it was asked. `refusal` is why the API
-    server would not take the Service or the Pods of the plan before: the answer then makes none, and says when to try again.
+    server would not take the Service or the Pods of the plan before: while the caller gives one, the answer makes none.
     """
     if job.spec.managed_by != MANAGED_BY or job.is_deleting:
         return Plan(status=job.status)
@@ -88,18 +86,7 @@ def _next_look(view: View, status: Status) -> float | None:
     times = (
         creation_due(view, status),
         expiry(view, status),
-        _refusal_retry(view, status),
         *(() if status.phase.is_finished else (next_deadline(view, status), settled(view, status))),
     )
     due = earliest(time for time in times if time is not None and time > view.now)
     return None if due is None else seconds_between(view.now, due)
-
-
-def _refusal_retry(view: View, status: Status) -> datetime | None:
-    """After as long again as the job has been stalled: waits double, and the operator need not remember them."""
-    since = next((c.last_transition_time for c in status.conditions if c.type is Condition.STALLED), None)
-    if view.refusal is None or since is None or status.phase.is_finished:
-        return None
-    shortest, longest = REFUSAL_RETRY_SECONDS
-    stalled = seconds_between(from_text(since), view.now)
-    return view.now + timedelta(seconds=min(max(stalled, shortest), longest))

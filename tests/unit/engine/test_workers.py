@@ -1,5 +1,7 @@
 """How Service and Pods are made, and what the API server may have against it."""
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
@@ -56,6 +58,25 @@ async def test_quota_undoes_the_gang():
     await started(server, workers=3)
     assert names(server) == []
     assert status_of(server)["reason"] == Reason.QUOTA_EXCEEDED
+
+
+async def test_a_refusal_is_put_to_the_test_again():
+    """By itself after a while, not before."""
+    server = MemoryServer()
+    server.put("scalejobs", job_body())
+    server.admit = lambda plural, _: refusal(403, "Forbidden", "exceeded quota: q") if plural == "pods" else None
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        for _ in range(3):
+            await operator.step()
+        server.admit = lambda plural, _: None
+        await operator.step()
+        assert names(server) == []
+        while not names(server):
+            key = await asyncio.wait_for(operator.queue.get(), timeout=2)
+            await operator.step()
+            operator.queue.done(key)
+    assert names(server) == ["job-0-0"]
 
 
 async def test_quota_undoes_what_a_former_process_made():

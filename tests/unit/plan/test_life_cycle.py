@@ -266,20 +266,12 @@ def test_a_job_that_is_being_deleted_gets_nothing_new() -> None:
     assert Plan(status=job.status) == decide(job, [], NOW)
 
 
-def test_a_refusal_is_told_and_tried_again() -> None:
-    """No Pod is made while it stands, and the wait doubles."""
+def test_a_refusal_is_told() -> None:
+    """No Pod is made while it stands."""
     refusal = Refusal(reason=Reason.QUOTA_EXCEEDED, message="exceeded quota: gpus")
     job = planned(make_job().build(), ([], NOW))
     plan = decide(job, [], NOW, refusal=refusal)
-    assert (
-        plan.creates,
-        plan.status.phase,
-        plan.status.reason,
-        plan.requeue_after,
-    ) == ((), Phase.PENDING, Reason.QUOTA_EXCEEDED, 1)
-    job = store(job, plan)
-    waits = [decide(job, [], after(t), refusal=refusal).requeue_after for t in (1, 2, 4, 8, 500)]
-    assert waits == [1, 2, 4, 8, 60]
+    assert (plan.creates, plan.status.phase, plan.status.reason) == ((), Phase.PENDING, Reason.QUOTA_EXCEEDED)
 
 
 def test_trying_again_after_a_refusal_does_not_deny_it() -> None:
