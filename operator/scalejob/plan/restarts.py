@@ -46,10 +46,14 @@ def backoff_seconds(spec: Spec, num_recent: int) -> int:
 
 
 def _is_settling(view: View, status: Status, failure: Failure) -> bool:
-    """Only a victim has been seen so far, and a worker that may be the culprit is still there."""
+    """Only a victim has been seen so far, and a worker that may be the culprit is still there.
+
+    The end is by the clock of a node: one that lies far ahead is wrong, and not waited for.
+    """
     end = _settle_end(failure)
     is_last = not any(pod.is_live for pod in view.workers(status).values())
-    return failure.strength >= Strength.NOBODY_CAME and not is_last and end is not None and view.now < end
+    is_soon = end is not None and 0 < (end - view.now).total_seconds() <= 2 * SETTLE_SECONDS
+    return failure.strength >= Strength.NOBODY_CAME and not is_last and is_soon
 
 
 def _settle_end(failure: Failure) -> datetime | None:

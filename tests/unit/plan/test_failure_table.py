@@ -315,6 +315,12 @@ def test_a_victim_is_believed_after_a_while() -> None:
     assert (plan.status.attempt, plan.status.last_failure.class_) == (1, Reason.USER_ERROR)
 
 
+def test_a_victim_on_a_node_whose_clock_is_ahead_is_believed() -> None:
+    """An hour ahead is not an hour to wait."""
+    plan = decide(started(make_job().workers(2)), [failed(0, message=RESET, at=3660), running(1)], after(60))
+    assert plan.status.attempt == 1
+
+
 def test_a_worker_that_is_done_is_never_lost() -> None:
     """Its Pod may be deleted by hand or by the garbage collector."""
     job = started(make_job().workers(2))
