@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from scalejob.contract import LABEL_JOB
+from scalejob.contract import KIND, LABEL_JOB
 from scalejob.kube.backoff import backoff
 from scalejob.kube.client import PODS, Client, Object, Selection
 from scalejob.kube.config import load_config
@@ -17,7 +17,7 @@ from scalejob.kube.reflector import Reflector
 from scalejob.kube.store import Entry, Store
 from scalejob.kube.workqueue import WorkQueue
 from scalejob.plan.model import Pod
-from scalejob.plan.observe import read_pod
+from scalejob.plan.observe import controller_of, read_pod
 from scalejob.plan.pods import PodDefaults
 
 from .events import EventRecorder
@@ -190,16 +190,16 @@ async def open_engine(options: Options) -> AsyncIterator[tuple[Engine, Client]]:
 
 
 def trim_pod(body: Object) -> Entry[Pod] | None:
-    """None for Pods without a controlling owner: they carry our label, but are not of our making."""
-    pod, metadata = read_pod(body), body["metadata"]
-    job = metadata.get("labels", {}).get(LABEL_JOB)
-    if not pod.job_uid or not job:
+    """None for Pods that no ScaleJob controls: they carry our label, but are not of our making."""
+    job, namespace = controller_of(body), body["metadata"]["namespace"]
+    if job is None or job["kind"] != KIND:
         return None
+    pod = read_pod(body)
     return Entry(
         uid=pod.uid,
-        namespace=metadata["namespace"],
+        namespace=namespace,
         owner_uid=pod.job_uid,
-        owner_key=key_of(metadata["namespace"], job),
+        owner_key=key_of(namespace, job["name"]),
         value=pod,
     )
 

@@ -19,6 +19,7 @@ from scalejob.kube.errors import (
     QuotaExceeded,
 )
 from scalejob.plan.model import Job, PodRef, Refusal, Unreadable
+from scalejob.plan.observe import controller_of
 from scalejob.plan.pods import PodDefaults, build_pod, build_service
 
 from .expectations import Expectations
@@ -157,9 +158,11 @@ class Workers:
     async def _adopt(self, resource: Resource, job: Job, body: Object) -> Made | Refusal:
         name = body["metadata"]["name"]
         found = await self._client.get(resource, job.namespace, name)
-        if owner_uid(found) == job.uid:
+        owner = controller_of(found)
+        if owner and owner["uid"] == job.uid:
             return Made(body=found, is_new=False)
-        whose = f"{body['kind']} {job.namespace}/{name} exists and belongs to {_owner_text(found)}"
+        whose = f"another {owner['kind']} {owner['name']}" if owner else "nobody"
+        whose = f"{body['kind']} {job.namespace}/{name} exists and belongs to {whose}"
         return Refusal(reason=Reason.NAME_CONFLICT, message=whose + _hope(found))
 
     def _pod(self, job: Job, index: int) -> dict[str, Any]:
@@ -172,22 +175,6 @@ def slow_start(indices: Sequence[int]) -> Iterator[Sequence[int]]:
     while start < len(indices):
         yield indices[start : start + size]
         start, size = start + size, min(2 * size, MAX_IN_FLIGHT)
-
-
-def owner_uid(body: Object) -> str | None:
-    """uid of the controlling owner."""
-    owner = _controller(body)
-    return owner["uid"] if owner else None
-
-
-def _controller(body: Object) -> Object | None:
-    owners = body["metadata"].get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), None)
-
-
-def _owner_text(body: Object) -> str:
-    owner = _controller(body)
-    return f"another {owner['kind']} {owner['name']}" if owner else "nobody"
 
 
 def _hope(body: Object) -> str:

@@ -25,12 +25,14 @@ def pod_name(job_name: str, attempt: int, index: int) -> str:
     return f"{job_name}-{attempt}-{index}"
 
 
-def identity_of(name: str) -> tuple[int, int]:
-    """(attempt, index) of a Pod's name, which cannot be edited as labels can; (-1, -1) if it is not one of ours."""
-    parts = name.rsplit("-", 2)
-    if len(parts) < 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-        return (-1, -1)
-    return int(parts[1]), int(parts[2])
+def identity_of(name: str, job_name: str) -> tuple[int, int]:
+    """(attempt, index) of a Pod's name, which cannot be edited as labels can; (-1, -1) if no worker of the job is called so."""
+    _, *numbers = name.rsplit("-", 2)
+    if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+        attempt, index = map(int, numbers)
+        if name == pod_name(job_name, attempt, index):
+            return attempt, index
+    return -1, -1
 
 
 def leader_host(namespace: str, job_name: str, attempt: int) -> str:

@@ -95,14 +95,15 @@ def _explain(root: str, error: ValidationError) -> str:
 def read_pod(body: Body) -> Pod:
     """The facts of one Pod. Identity comes from the name, which cannot be edited as labels can."""
     metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
-    attempt, index = identity_of(metadata["name"])
+    job = controller_of(body) or {}
+    attempt, index = identity_of(metadata["name"], job.get("name", ""))
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     state = _worker_state(status)
     end = _terminated(state)
     return Pod(
         name=metadata["name"],
         uid=metadata["uid"],
-        job_uid=_controller_uid(metadata),
+        job_uid=job.get("uid", ""),
         attempt=attempt,
         index=index,
         created=_time(metadata.get("creationTimestamp")) or _EPOCH,
@@ -123,9 +124,10 @@ def read_pod(body: Body) -> Pod:
     )
 
 
-def _controller_uid(metadata: Body) -> str:
-    owners = metadata.get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+def controller_of(body: Body) -> Body | None:
+    """The reference to the owner that controls an object; None if nobody does."""
+    owners = body["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def _worker_state(status: Body) -> Body:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from scalejob.app import build_registry, build_settings
 from scalejob.cli import operator as command
-from scalejob.contract import LABEL_JOB
+from scalejob.contract import KIND, LABEL_JOB
 from scalejob.engine.engine import Engine, trim_pod
 from scalejob.engine.metrics import Metrics
 from scalejob.engine.options import Options
@@ -80,16 +80,21 @@ def make_pod(labels: dict[str, str], owners: list[dict[str, object]]) -> dict[st
     return {"metadata": metadata, "spec": {}, "status": {}}
 
 
-OWNER = {"uid": "o", "kind": "ScaleJob", "name": "job", "controller": True}
+OWNER = {"uid": "o", "kind": KIND, "name": "job", "controller": True}
 
 
 @pytest.mark.parametrize(
-    ("labels", "owners", "want"),
-    [({LABEL_JOB: "job"}, [OWNER], "n/job"), ({LABEL_JOB: "job"}, [], None), ({}, [OWNER], None)],
+    ("owners", "want"),
+    [
+        ([{"uid": "x"}, OWNER], "n/job"),
+        ([], None),
+        ([OWNER | {"controller": False}], None),
+        ([OWNER | {"kind": "ReplicaSet"}], None),
+    ],
 )
-def test_pods_are_known_by_label_and_owner(labels: dict[str, str], owners: list[dict[str, object]], want: str | None):
-    """A Pod that lacks one of them is not looked at, and no reason to stumble."""
-    entry = trim_pod(make_pod(labels, owners))
+def test_pods_are_known_by_their_owner(owners: list[dict[str, object]], want: str | None):
+    """A Pod with our label that no ScaleJob controls is not looked at, and what its labels say is nothing to go by."""
+    entry = trim_pod(make_pod({LABEL_JOB: "edited"}, owners))
     assert (entry.owner_key if entry else None) == want
 
 

@@ -11,7 +11,6 @@ import yaml
 
 from scalejob.contract import Env
 from scalejob.plan.environment import num_threads, parse_quantity
-from scalejob.plan.names import identity_of
 from scalejob.plan.pods import build_pod, build_service
 from tests.unit.plan.builders import DEFAULTS, JobBuilder, make_job
 
@@ -165,12 +164,3 @@ def test_tolerations_of_the_user_replace_ours_for_the_same_taint() -> None:
     """One without a key is for all taints."""
     spec = build_pod(make_job().pod(tolerations=[{"operator": "Exists"}]).build(), 0, 0, DEFAULTS)["spec"]
     assert spec["tolerations"] == [{"operator": "Exists"}]
-
-
-@pytest.mark.parametrize(
-    ("name", "want"),
-    [("a-0-1", (0, 1)), ("a-b-7-10-2", (10, 2)), ("a", (-1, -1)), ("a-1", (-1, -1)), ("a-x-1", (-1, -1))],
-)
-def test_the_identity_of_a_pod_is_in_its_name(name: str, want: tuple[int, int]) -> None:
-    """Labels may be edited; a name may not."""
-    assert want == identity_of(name)

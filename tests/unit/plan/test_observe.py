@@ -39,6 +39,16 @@ def test_the_end_of_the_worker_is_read_past_a_sidecar() -> None:
     assert (137, "OOMKilled", "x", after(60)) == (found.exit_code, found.reason, found.message, found.finished)
 
 
+@pytest.mark.parametrize(
+    "name", ["other-3-1", "segments-other-3-1", "segments-3-01", "segments-3", "segments-x-1", "debug"]
+)
+def test_a_namesake_of_no_worker_is_none(name: str) -> None:
+    """A copy of a Pod under another name, owner included, takes nobody's place."""
+    body = pod_body()
+    body["metadata"]["name"] = name
+    assert (read_pod(body).attempt, read_pod(body).index) == (-1, -1)
+
+
 ENDS = (
     ("beside a sidecar that runs on", "Running", None, 0, ("Succeeded", True)),
     ("failed beside a sidecar that runs on", "Running", None, 1, ("Failed", True)),
