@@ -18,7 +18,9 @@ _INTERVAL = 5.0
 _POLLS_PER_SECOND = 20  # with more than 100 running jobs each is asked less often
 _TIMEOUT = aiohttp.ClientTimeout(total=2)
 _MAX_IN_FLIGHT = 16
-_MAX_BYTES = 4096  # the answer comes from a user's program
+# The answer comes from a user's program.
+_MAX_BYTES = 4096
+_MAX_WORD = 64  # characters of a name in a column of `kubectl get`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ class ProgressPoller:
         """Ask all jobs in turn until cancelled."""
         limit = asyncio.Semaphore(_MAX_IN_FLIGHT)
         # A session of its own: the operator's token must not reach a user's program.
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False) as session:
             while True:
                 await asyncio.sleep(max(self._interval, len(self._targets) / _POLLS_PER_SECOND))
                 await asyncio.gather(*(self._ask(session, limit, *item) for item in tuple(self._targets.items())))
@@ -108,11 +110,15 @@ async def _fetch(session: aiohttp.ClientSession, ip: str, port: int) -> Progress
 
 def _progress(line: ProgressLine) -> Progress:
     return Progress(
-        phase=line.phase,
+        phase=_word(line.phase),
         step=line.step,
         of=line.of,
-        metric=line.metric,
+        metric=None if line.metric is None else _word(line.metric),
         value=None if line.value is None else f"{line.value:.6g}",
         eta_seconds=line.eta_seconds,
         updated_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+
+
+def _word(text: str) -> str:
+    return " ".join(text.split())[:_MAX_WORD]

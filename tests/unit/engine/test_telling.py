@@ -135,7 +135,19 @@ async def test_progress_is_told_when_it_changes(unused_tcp_port: int):
     assert (progress.phase, progress.step, progress.of, progress.value) == ("fit", 3, 10, "1.25")
 
 
-@pytest.mark.parametrize(("answer", "status"), [("hello", 200), ("{}", 404), ('{"progress": 1}', 200)])
+async def test_long_names_are_cut(unused_tcp_port: int):
+    """What stands in a column of `kubectl get` is one short line."""
+    line = ProgressLine(phase="fit\nand more", step=3, metric="x" * 1000)
+    async with rank_zero(unused_tcp_port, line.to_json()), polling(unused_tcp_port) as (poller, _):
+        await asyncio.sleep(0.1)
+        progress = poller.latest("k")
+    assert (progress.phase, progress.metric) == ("fit and more", "x" * 64)
+
+
+DEEP = '{"progress": ' + "[" * 4000
+
+
+@pytest.mark.parametrize(("answer", "status"), [("hello", 200), ("{}", 404), ('{"progress": 1}', 200), (DEEP, 200)])
 async def test_any_other_answer_is_no_progress(unused_tcp_port: int, answer: str, status: int):
     """The workload may be any program, with any server."""
     async with rank_zero(unused_tcp_port, answer, status), polling(unused_tcp_port) as (poller, told):
