@@ -18,6 +18,7 @@ ScaleJobs can be listed, and the process ends if the watch is refused later.
 import asyncio
 import logging
 import random
+import signal
 from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
@@ -36,8 +37,11 @@ logger = logging.getLogger(__name__)
 async def run(options: Options) -> bool:
     """Run until SIGTERM or SIGINT (True), or until a part has died (False)."""
     configure_logs(options.log_format, options.log_level)
+    stopped = asyncio.Event()
+    # kopf puts a handler of its own in its place; until then there would be none, and process 1 of a container cannot be ended.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with open_engine(options) as (engine, client):
-        await _until_first(engine.failed.wait(), _watch(engine, client, options))
+        await _until_first(engine.failed.wait(), stopped.wait(), _watch(engine, client, options))
         return not engine.failed.is_set()
 
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+import os
 import random
+import signal
+from pathlib import Path
 
 import kopf
 import pytest
 from click.testing import CliRunner
 
+from scalejob import app
 from scalejob.app import build_registry, build_settings
 from scalejob.cli import operator as command
 from scalejob.contract import KIND, LABEL_JOB
@@ -73,6 +77,30 @@ async def test_a_part_that_dies_ends_the_operator(caplog: pytest.LogCaptureFixtu
     async with engine.running(), asyncio.timeout(5):
         await engine.failed.wait()
     assert "a part of the operator has died" in caplog.text
+
+
+KUBECONFIG = """
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+"""
+
+
+async def test_it_can_be_stopped_before_it_watches(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unused_tcp_port: int
+):
+    """SIGTERM ends an operator that still waits for the API server or for the CRD."""
+    monkeypatch.setattr(app, "configure_logs", lambda log_format, level: None)
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(KUBECONFIG)
+    options = Options(trainer_image="trainer", kubeconfig=str(kubeconfig), metrics_port=unused_tcp_port)
+    async with asyncio.timeout(5):
+        running = asyncio.create_task(app.run(options))
+        await asyncio.sleep(0.05)
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await running
 
 
 def make_pod(labels: dict[str, str], owners: list[dict[str, object]]) -> dict[str, object]:
