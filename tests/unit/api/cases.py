@@ -75,7 +75,7 @@ REFUSED = (
         "informative must not exceed",
     ),
     _spec("nccl without GPUs", "rendezvous", {"backend": "nccl"}, "nccl needs a GPU"),
-    _spec("the port of the progress", "rendezvous", {"port": 29480}, "port 29480 is taken"),
+    _spec("the port of the progress", "rendezvous", {"port": 29480}, "rendezvous.port 29480 is taken"),
     _spec("a time beyond the calendar", "ttlSecondsAfterFinished", 10**12, "at most 2147483647"),
     _spec("a deadline beyond the calendar", "deadlines", {"activeSeconds": 10**12}, "at most 2147483647"),
     _spec("back-off above its maximum", "restarts", {"backoffSeconds": 90}, "must not exceed"),

@@ -47,15 +47,6 @@ class Rendezvous(Model):
         default=600, ge=1, le=86_400, description="How long ranks wait for each other at the start."
     )
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel=f"self.port != {PROGRESS_PORT}",
-            message=f"port {PROGRESS_PORT} is taken: rank 0 serves its progress there",
-            field_path=".port",
-            check=lambda self: self.port != PROGRESS_PORT,
-        ),
-    )
-
 
 class Restarts(Model):
     """How often and how soon a job that lost a worker is started again."""
@@ -202,6 +193,12 @@ class Spec(Model):
             message="rendezvous.backend nccl needs a GPU for every process: set gpus, or use auto or gloo",
             field_path=".rendezvous.backend",
             check=lambda self: self.rendezvous.backend != "nccl" or self.gpus is not None,
+        ),
+        Rule(
+            cel=f"self.rendezvous.port != {PROGRESS_PORT}",
+            message=f"rendezvous.port {PROGRESS_PORT} is taken: rank 0 serves its progress there",
+            field_path=".rendezvous.port",
+            check=lambda self: self.rendezvous.port != PROGRESS_PORT,
         ),
         Rule(
             cel="self.workload == oldSelf.workload",
