@@ -37,7 +37,9 @@ def violations(schema: Schema, new: Any, old: Any = None) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", ()):
         if "oldSelf" in rule["rule"] and old is None:
             continue
-        if not _compiled(rule["rule"]).eval(data={"self": new, "oldSelf": old}).value():
+        is_kept = _compiled(rule["rule"]).eval(data={"self": new, "oldSelf": old}).value()
+        assert isinstance(is_kept, bool), f"{rule['rule']}: {is_kept}"
+        if not is_kept:
             yield rule["message"]
     if isinstance(new, dict):
         for name, child in schema.get("properties", {}).items():
