@@ -1,9 +1,9 @@
-"""How fast the first path is: fits beside scikit-learn's, on one core each.
+"""How fast the first path is: fits beside scikit-learn's, start-up beside the import of torch, Pods beside the limit of requests.
 
     python -m tests.bench.first_path [--rows 500000] [--repeats 5] [--only SECTION]
 
-Each fit runs in a process of its own with one thread; ours and scikit-learn's take turns, so that a busy machine hurts both.
-Seconds are CPU seconds of the process: on a shared machine wall time measures the neighbours. Both fit float32 rows to at
+Each fit runs on one core, in a process of its own with one thread; ours and scikit-learn's take turns, so that a busy machine hurts both.
+Its seconds are CPU seconds of the process: on a shared machine wall time measures the neighbours. Both fit float32 rows to at
 least the accuracy that the tests demand. Exit status 1 if a bound is missed.
 """
 
@@ -16,35 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.bench.figure import Figure
+from tests.bench.startup import startup
+
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 FEATURES = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One line of the report: what was measured, and what it may be at most."""
-
-    name: str
-    ours: float
-    peer: float  # what the bound is relative to
-    spread: float  # of ours: (largest - smallest) / median
-    bound: float  # ours / peer at most
-    unit: str = "s"
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.peer
-
-    @property
-    def is_met(self) -> bool:
-        return self.ratio <= self.bound
-
-    def __str__(self) -> str:
-        verdict = "ok" if self.is_met else "MISSED"
-        return (
-            f"{self.name:34s} {self.ours:9.3f} {self.unit}  peer {self.peer:9.3f} {self.unit}  ratio {self.ratio:5.2f}"
-            f"  bound {self.bound:4.2f}  spread {self.spread:4.0%}  {verdict}"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +177,36 @@ def _peer_fit(case: Case) -> Callable[[Any, Any], Any]:
     return prepared
 
 
-SECTIONS: dict[str, Callable[[int, int], list[Figure]]] = {"fits": fits}
+def pods(_rows: int, _repeats: int) -> list[Figure]:
+    """The section of the operator: Pods of one job, beside the rate that its own limit of requests allows."""
+    from tests.bench.pods_per_second import pods_per_second  # noqa: PLC0415 - needs a control plane
+
+    qps = 200.0
+    rate = pods_per_second(500, qps)
+    return [
+        Figure(
+            name="seconds for 500 Pods at --qps 200",
+            ours=rate.seconds,
+            peer=rate.pods / qps,
+            spread=0.0,
+            bound=1.5,
+        ),
+        Figure(
+            name="CPU of the operator per Pod",
+            ours=rate.cpu_ms_per_pod,
+            peer=1.5,
+            spread=0.0,
+            bound=1.0,
+            unit="ms",
+        ),
+    ]
+
+
+SECTIONS: dict[str, Callable[[int, int], list[Figure]]] = {
+    "fits": fits,
+    "startup": lambda _rows, repeats: startup(repeats),
+    "pods": pods,
+}
 
 
 def main() -> int:
