@@ -32,8 +32,7 @@ def sum_blocks(
     total = torch.zeros(scale.shape, dtype=torch.int64, device=scale.device)
 
     def encoded(block: Block) -> Tensor:
-        values = [value.expand(bound.shape).reshape(-1) for value, bound in zip(partial(block), bounds, strict=True)]
-        return to_fixed(torch.cat(values), scale)
+        return to_fixed(torch.cat([value.reshape(-1) for value in partial(block)]), scale)
 
     for value in blocks.map(encoded):
         total += value
@@ -52,8 +51,7 @@ def scale_for(bound: Tensor) -> Tensor:
 def to_fixed(value: Tensor, scale: Tensor) -> Tensor:
     """float64 -> int64 fixed point. FloatingPointError if a value is not finite or too large for its scale."""
     scaled = value * scale
-    largest = float(torch.maximum(scaled.max(), -scaled.min())) if len(scaled) else 0.0
-    if not largest <= 2.0**62:
+    if not bool((scaled.abs() <= 2.0**62).all()):
         raise FloatingPointError("a partial sum is not finite, or exceeds the bound given for it")
     return scaled.round_().to(torch.int64)
 

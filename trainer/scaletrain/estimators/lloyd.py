@@ -52,13 +52,13 @@ class _Sums:
         zero_K = torch.zeros(len(C_KD), dtype=torch.float64)
         return cls(point_KD=torch.zeros(C_KD.shape, dtype=torch.float64), weight_K=zero_K, count_K=zero_K)
 
-    def plus(self, change_KS: Tensor) -> "_Sums":
-        """Columns of the change: point, weight, count. Clusters without rows become exactly 0, whatever rounding left."""
-        count_K = self.count_K + change_KS[:, -1]
+    def plus(self, point_KD: Tensor, weight_K: Tensor, count_K: Tensor) -> "_Sums":
+        """Clusters without rows become exactly 0, whatever rounding left."""
+        count_K = self.count_K + count_K
         some_K = count_K > 0
         return _Sums(
-            point_KD=(self.point_KD + change_KS[:, :-2]) * some_K[:, None],
-            weight_K=(self.weight_K + change_KS[:, -2]) * some_K,
+            point_KD=(self.point_KD + point_KD) * some_K[:, None],
+            weight_K=(self.weight_K + weight_K) * some_K,
             count_K=count_K,
         )
 
@@ -75,8 +75,8 @@ def lloyd(data: Points, C_KD: Tensor, limits: Limits, report: Callable[[int, flo
     sums = _Sums.zeros(C_KD)
     n_iter, is_strict, is_close = 0, False, False
     while n_iter < limits.max_iterations and not (is_strict or is_close):
-        change_KS, moved = _changes(data, C_KD, label)
-        sums = sums.plus(change_KS)
+        changes, moved = _changes(data, C_KD, label)
+        sums = sums.plus(*changes)
         filled = _relocate(data, C_KD, sums, label) if bool((sums.count_K == 0).any()) else sums
         old_KD, C_KD = C_KD, filled.means().to(data.dtype)
         n_iter += 1
@@ -93,36 +93,43 @@ def lloyd(data: Points, C_KD: Tensor, limits: Limits, report: Callable[[int, flo
     )
 
 
-def _changes(data: Points, C_KD: Tensor, label: RowState) -> tuple[Tensor, int]:
-    """Assigns all rows anew. Returns the change of the sums by cluster (point, weight, count), and how many rows moved."""
+def _changes(data: Points, C_KD: Tensor, label: RowState) -> tuple[list[Tensor], int]:
+    """Assigns all rows anew. Returns the changes of the sums by cluster (points, weights, counts), and how many rows moved."""
 
     def partial(block: Block) -> list[Tensor]:
         X_ND, label_N = data.of(block), label.of(block)
         new_N = nearest(X_ND, C_KD)
         row_M = torch.nonzero(new_N != label_N)[:, 0]
-        change_KS = torch.zeros(len(C_KD), X_ND.shape[1] + 2, dtype=torch.float64)
+        changes = [torch.zeros(shape, dtype=torch.float64) for shape in (C_KD.shape, (len(C_KD), 2))]
         if len(row_M):
-            new_M, old_M = new_N[row_M], label_N[row_M]
-            terms_MS = _terms(X_ND.index_select(0, row_M), row_weights(block)[row_M])
-            change_KS.index_add_(0, new_M, terms_MS)
-            if bool(old_M[0] >= 0):  # all rows had a cluster, or none
-                change_KS.index_add_(0, old_M, terms_MS, alpha=-1)
+            _move(changes, _terms(X_ND, block.weight_N, row_M), label_N[row_M], new_N[row_M])
             label_N.copy_(new_N)
-        return [change_KS, torch.tensor(float(len(row_M)), dtype=torch.float64)]
+        return [*changes, torch.tensor(float(len(row_M)), dtype=torch.float64)]
 
     n = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
-    point_D = (data.weight * data.square_D).sqrt()  # bounds sums of weight * point, by Cauchy and Schwarz
-    bound_S = 2 * SLACK * torch.cat([point_D, torch.tensor([data.weight, float(n)], dtype=torch.float64)])
-    change_KS, moved = sum_blocks(data.comm, data.blocks, partial, [bound_S.expand(len(C_KD), -1), n])
-    return change_KS, int(moved)
+    point_D = 2 * SLACK * (data.weight * data.square_D).sqrt()  # bounds sums of weight * point, by Cauchy and Schwarz
+    tail_2 = 2 * SLACK * torch.tensor([data.weight, float(n)], dtype=torch.float64)
+    bounds = [point_D.expand(C_KD.shape), tail_2.expand(len(C_KD), 2), n]
+    point_KD, tail_K2, moved = sum_blocks(data.comm, data.blocks, partial, bounds)
+    return [point_KD, tail_K2[:, 0], tail_K2[:, 1]], int(moved)
 
 
-def _terms(X_MD: Tensor, weight_M: Tensor) -> Tensor:
-    """What rows add to the sums of their cluster: weight * point, weight, and 1 if the weight is above 0. float64."""
-    terms_MS = torch.empty(len(X_MD), X_MD.shape[1] + 2, dtype=torch.float64)
-    torch.mul(X_MD, weight_M[:, None], out=terms_MS[:, :-2])
-    terms_MS[:, -2], terms_MS[:, -1] = weight_M, weight_M > 0
-    return terms_MS
+def _terms(X_ND: Tensor, weight_N: Tensor | None, row_M: Tensor) -> list[Tensor]:
+    """What rows add to the sums of their cluster, float64: weight * point, and the weight beside 1 if it is above 0."""
+    X_MD = (X_ND if len(row_M) == len(X_ND) else X_ND.index_select(0, row_M)).to(torch.float64)
+    if weight_N is None:
+        return [X_MD, torch.ones(len(row_M), 2, dtype=torch.float64)]
+    weight_M = weight_N[row_M]
+    return [X_MD * weight_M[:, None], torch.stack([weight_M, (weight_M > 0).to(torch.float64)], dim=1)]
+
+
+def _move(sums: list[Tensor], terms: list[Tensor], old_M: Tensor, new_M: Tensor) -> None:
+    """Adds terms to the sums of the new clusters and takes them from those of the old ones, in place."""
+    had_cluster = bool(old_M[0] >= 0)  # all rows have one, or none
+    for sum_K, term_M in zip(sums, terms, strict=True):
+        sum_K.index_add_(0, new_M, term_M)
+        if had_cluster:
+            sum_K.index_add_(0, old_M, term_M, alpha=-1)
 
 
 def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums:
