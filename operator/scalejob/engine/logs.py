@@ -37,7 +37,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        fields = "".join(f" {k}={v}" for k, v in fields_of(record).items())
+        fields = "".join(f" {k}={' '.join(str(v).split())}" for k, v in fields_of(record).items())
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
         return f"{clock} {record.levelname.lower()} {record.getMessage()}{fields}{trace}"
 

@@ -81,7 +81,10 @@ def test_logs_are_events_with_fields():
 
 
 def test_logs_for_people():
-    """The same as text."""
+    """The same as text. What others have said stays on its line."""
+    record = make_record()
+    record.why = "denied:\n12:00:00 info all is well"
+    assert TextFormatter().format(record).endswith(" why=denied: 12:00:00 info all is well")
     assert TextFormatter().format(make_record()).endswith("info job is now Running job=n/job attempt=1")
 
 
