@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -12,7 +13,20 @@ from typing import Any
 import pytest
 
 import scaletrain
+from scaletrain import rendezvous
+from scaletrain.rank import Rank
+from scaletrain.rendezvous import Cause, Meeting
 from tests.dist.world import free_port, run, running
+
+HOST = """
+import sys, time
+from torch.distributed import TCPStore
+store = TCPStore("127.0.0.1", int(sys.argv[1]), is_master=True, wait_for_workers=False)
+print("listens", flush=True)
+while True:
+    store.add("job/0/0/beat/0", 1)
+    time.sleep(0.01)
+"""
 
 
 def job(folder: Path, *, rows: int = 200_000, restarts: int = 1, **more: Any) -> dict[str, Any]:
@@ -38,6 +52,26 @@ def test_a_rank_that_is_gone_ends_the_others(tmp_path: Path, number: int, rank: 
     assert ends[rank].exit_code == exit_code
     for end in ends[:rank] + ends[rank + 1 :]:
         assert (end.exit_code, end.word and end.word.error) == (1, "PeerLost"), end.stderr
+
+
+def test_a_stopped_rank_0_is_noticed_though_its_store_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host is alive for the kernel, so that every operation of the store waits for ever."""
+    monkeypatch.setattr(rendezvous, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(rendezvous, "SILENT_TICKS", 20)
+    port = free_port()
+    heard: queue.Queue[Cause] = queue.Queue()
+    with subprocess.Popen([sys.executable, "-c", HOST, str(port)], stdout=subprocess.PIPE) as host:
+        try:
+            assert host.stdout is not None
+            host.stdout.readline()
+            rank = Rank(rank=1, world_size=2, master_addr="127.0.0.1", master_port=port)
+            Meeting(rank, rendezvous._connect(rank, 5), num_gpus=0).watch(heard.put)
+            with pytest.raises(queue.Empty):
+                heard.get(timeout=1)
+            host.send_signal(signal.SIGSTOP)
+            assert "rank 0 gave no sign of life" in (heard.get(timeout=10).word.message or "")
+        finally:
+            host.kill()
 
 
 def test_ranks_that_do_not_come_are_named(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from .errors import PeerLost
 from .rank import Rank
 from .rendezvous import Meeting
 
-# A rank that is alive needs at most this for one step: longer means that it hangs, or that the network is cut.
-STEP_TIMEOUT = timedelta(seconds=60)
-# Reading data takes one rank longer than another; a rank that dies meanwhile is noticed at once, by its connection.
+# How long the fastest rank waits for the slowest one in a step. Not a test for life: a rank that dies is noticed at once, by its
+# connection, and one that is stopped within a minute, by `rendezvous`.
+STEP_TIMEOUT = timedelta(minutes=30)
+# Reading data, and what rank 0 alone does for all, takes longer on one rank than on another.
 PHASE_TIMEOUT = timedelta(hours=6)
 
 

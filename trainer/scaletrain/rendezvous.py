@@ -6,14 +6,18 @@ Both go through one key-value store (torch's TCPStore, in rank 0):
     complete        the last one has come, or somebody gave up waiting
     alarm           why the job fails: the first word counts      heard   how many know
     done            rank 0 has finished       left            how many know
+    beat/<rank>     how often this rank has looked for the alarm
 
 A collective that waits for a dead or failed rank would hang until its time-out. So each rank has a thread that looks for
-the alarm, and the process ends when it sounds, whatever the main thread is doing.
+the alarm, and the process ends when it sounds, whatever the main thread is doing. A rank whose process is stopped, or whose
+node is cut off, sounds no alarm: rank 0 sounds it when the beats of another rank cease, and the others end when rank 0 does
+not answer. Not noticed: a rank that is alive but makes no progress; its collective's time-out ends that.
 """
 
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -28,6 +32,10 @@ from .rank import Rank
 FAREWELL_SECONDS = 5.0
 # The least time between two looks for the alarm; in large worlds more, so that rank 0 answers at most 1,000 a second.
 ALARM_SECONDS = 0.5
+# After this time without a sign of life a rank is given up. Counted in ticks, not read from a clock: for a process that was
+# stopped itself, together with all others, no time has passed.
+TICK_SECONDS = 5.0
+SILENT_TICKS = 12
 FOREVER = timedelta(days=365)
 
 
@@ -56,12 +64,13 @@ class Meeting:
         self._rank = rank
         self._tcp = store
         self._stop = threading.Event()
-        self._watcher: threading.Thread | None = None
+        self._beat_of_rank_0 = -1
+        self._silent_ticks = 0  # since rank 0 was heard
 
     def watch(self, on_alarm: Callable[[Cause], None]) -> None:
-        """Calls `on_alarm`, from a thread of its own, when another rank fails or rank 0 is gone."""
-        self._watcher = threading.Thread(target=self._look, args=(on_alarm,), name="alarm", daemon=True)
-        self._watcher.start()
+        """Calls `on_alarm`, from a thread of its own, when another rank fails, or when one is gone or silent."""
+        for task in (self._look, self._watch_peers if self._rank.is_first else self._watch_rank_0):
+            threading.Thread(target=task, args=(on_alarm,), name="alarm", daemon=True).start()
 
     def sound_alarm(self, cause: Cause) -> Cause:
         """Tells all ranks, unless somebody was first. Returns the cause that counts."""
@@ -92,23 +101,61 @@ class Meeting:
             raise PeerLost("rank 0 ended before the model was complete") from error
 
     def _look(self, on_alarm: Callable[[Cause], None]) -> None:
-        # A connection of its own: the main thread's one may be blocked in `wait`.
-        store = PrefixStore(self._rank.namespace, self._tcp.clone())
-        while not self._stop.wait(max(ALARM_SECONDS, self._rank.world_size / 1000)):
-            try:
-                cause = Cause.decode(store.get("alarm").decode()) if store.check(["alarm"]) else None
-                if cause:
+        cause = self._wait_for_alarm()
+        if cause and not self._stop.is_set():
+            on_alarm(cause)
+
+    def _wait_for_alarm(self) -> Cause | None:
+        try:
+            store = self._own_store()
+            while not self._stop.wait(max(ALARM_SECONDS, self._rank.world_size / 1000)):
+                store.add(f"beat/{self._rank.rank}", 1)
+                self._hear_rank_0(store.add("beat/0", 0))
+                if store.check(["alarm"]):
+                    cause = Cause.decode(store.get("alarm").decode())
                     store.add("heard", 1)
-            except (DistStoreError, DistNetworkError):
-                cause = rank_0_is_gone()
-            if cause and not self._stop.is_set():
-                on_alarm(cause)
+                    return cause
+        except (DistStoreError, DistNetworkError):
+            return lost(0, "is gone: its process or node has ended")
+        return None
+
+    def _own_store(self) -> Store:
+        """A connection for one thread: the main thread's one may be blocked in `wait`."""
+        return PrefixStore(self._rank.namespace, self._tcp.clone())
+
+    def _hear_rank_0(self, beat: int) -> None:
+        if beat != self._beat_of_rank_0:
+            self._beat_of_rank_0, self._silent_ticks = beat, 0
+
+    def _watch_rank_0(self, on_alarm: Callable[[Cause], None]) -> None:
+        """Without the store, whose operations never return while its host is stopped."""
+        while not self._stop.wait(TICK_SECONDS):
+            self._silent_ticks += 1
+            if self._silent_ticks > SILENT_TICKS:
+                on_alarm(silent(0))
                 return
 
+    def _watch_peers(self, on_alarm: Callable[[Cause], None]) -> None:
+        peers = range(1, self._rank.world_size)
+        with suppress(DistStoreError, DistNetworkError):  # of a launcher that has ended: `_look` tells of that
+            store = self._own_store()
+            beats, ticks = [b""] * len(peers), [0] * len(peers)
+            while not self._stop.wait(TICK_SECONDS):
+                before, beats = beats, store.multi_get([f"beat/{rank}" for rank in peers])
+                ticks = [0 if new != old else n + 1 for new, old, n in zip(beats, before, ticks, strict=True)]
+                if max(ticks) > SILENT_TICKS:
+                    on_alarm(self.sound_alarm(silent(peers[ticks.index(max(ticks))])))
+                    return
 
-def rank_0_is_gone() -> Cause:
-    word = LastWord(rank=0, error=PeerLost.__name__, message="rank 0 is gone: its process or node has ended")
+
+def lost(rank: int, how: str) -> Cause:
+    word = LastWord(rank=rank, error=PeerLost.__name__, message=f"rank {rank} {how}")
     return Cause(word=word, exit_code=1)
+
+
+def silent(rank: int) -> Cause:
+    seconds = TICK_SECONDS * SILENT_TICKS
+    return lost(rank, f"gave no sign of life for {seconds:g} s: its process is stopped, or its node is cut off")
 
 
 def meet(rank: Rank, *, has_gpu: bool, timeout_seconds: float) -> Meeting:
@@ -117,6 +164,7 @@ def meet(rank: Rank, *, has_gpu: bool, timeout_seconds: float) -> Meeting:
     tcp = _connect(rank, timeout_seconds)
     store = PrefixStore(rank.namespace, tcp)
     store.add("gpus", int(has_gpu))
+    store.add(f"beat/{rank.rank}", 0)
     store.set(f"here/{rank.rank}", "1")
     if store.add("arrived", 1) == rank.world_size:
         store.set("complete", "1")
