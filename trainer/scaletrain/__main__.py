@@ -1,7 +1,6 @@
 """`python -m scaletrain`: one rank of one job, as the environment says."""
 
 import os
-import sys
 
 from . import signals, threads
 
@@ -14,7 +13,6 @@ def run() -> None:
     from .main import main  # noqa: PLC0415 - imports torch, which reads the environment at import
 
     main(os.environ, num_threads)
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from scalejob.api.v1alpha1 import Prepare, Spec
-from scalejob.contract import LastWord
+from scalejob.contract import ExitCode, LastWord
 
 from . import artifact, signals
 from .comm import Comm, SoloComm, TorchComm
@@ -20,7 +20,7 @@ from .prepare.preparation import Preparation, fit_preparation
 from .progress import Teller, teller
 from .rank import Rank
 from .rendezvous import Meeting, meet
-from .report import Report
+from .report import Report, leave
 from .restore import params_of, to_model
 from .task import task_from_env
 
@@ -28,8 +28,8 @@ from .task import task_from_env
 HEARING_SECONDS = 2.0
 
 
-def main(environ: Mapping[str, str], threads: int) -> None:
-    """This process's part of the job. Returns when the job is done; ends the process when it fails."""
+def main(environ: Mapping[str, str], threads: int) -> NoReturn:
+    """This process's part of the job. Ends the process."""
     started = time.monotonic()
     told = teller(environ)
     report = Report.from_env(environ, told)
@@ -44,6 +44,7 @@ def main(environ: Mapping[str, str], threads: int) -> None:
         report.success(LastWord(rank=0, seconds=round(time.monotonic() - started, 3), **found))
     elif rank.local_rank == 0:  # the processes of a worker share one file: rank 0's word must stay
         report.success(LastWord(rank=rank.rank))
+    leave(ExitCode.DONE)
 
 
 def train(comm: Comm, spec: Spec, threads: int, told: Teller) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """How far the job is: lines of JSON on stdout, and the latest one over HTTP in a Pod. Rank 0 tells, the others only count.
 
-Telling never fails the job: a port that is taken is left alone.
+Telling never fails the job: a port that is taken is left alone, and so is a stdout that nobody reads.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,13 +29,16 @@ class Teller:
     _told: float = -1e9
     _phase_began: float = 0.0
 
-    def phase(self, name: str) -> Progress:
-        """Begins a phase; what it returns is called after each of its steps."""
-        self._phase_began = self.clock()
-        self._tell(ProgressLine(phase=name, step=0), now=True)
+    def phase(self, name: str, *, of: int | None = None, may_end_early: bool = False) -> Progress:
+        """Begins a phase of `of` steps, where that is known; what it returns is called after each of them.
 
-        def step(step: int, *, of: int | None = None, metric: str | None = None, value: float | None = None) -> None:
-            eta = self._eta(step, of)
+        Of a phase that may end early, `of` is only a bound, and the time to reach it says nothing: it is not told.
+        """
+        self._phase_began = self.clock()
+        self._tell(ProgressLine(phase=name, step=0, of=of), now=True)
+
+        def step(step: int, *, of: int | None = of, metric: str | None = None, value: float | None = None) -> None:
+            eta = None if may_end_early else self._eta(step, of)
             self._tell(ProgressLine(phase=name, step=step, of=of, metric=metric, value=value, eta_seconds=eta))
 
         return step
@@ -57,17 +61,34 @@ def teller(environ: Mapping[str, str]) -> Teller:
     every = float(environ.get(ENV_PROGRESS_SECONDS, "1"))
     if environ.get(Env.RANK, "0") != "0":
         return Teller(write=lambda line: None, every=every)
-    told = Teller(write=lambda line: print(line, flush=True), every=every)
+    told = Teller(write=_print, every=every)
     if ENV_IN_POD in environ or ENV_PROGRESS_PORT in environ:
         serve(told, int(environ.get(ENV_PROGRESS_PORT, PROGRESS_PORT)))
     return told
 
 
+def _print(line: str) -> None:
+    with suppress(OSError):
+        print(line, flush=True)
+
+
 def serve(told: Teller, port: int) -> None:
-    """/progress (the latest line) and /metrics (for Prometheus), on a daemon thread."""
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: PLC0415 - only where it is served
+    """/progress (the latest line) and /metrics (for Prometheus), on a daemon thread, to anyone who can reach the Pod."""
+    # Only where it is served; and not HTTPServer, which asks DNS for its own name before it starts.
+    from http.server import BaseHTTPRequestHandler  # noqa: PLC0415
+    from socketserver import ThreadingTCPServer  # noqa: PLC0415
+
+    class Server(ThreadingTCPServer):
+        address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET  # a Pod may have IPv6 only
+        allow_reuse_address = True
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Who asks and hangs up is not worth a traceback in the job's log."""
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = 5  # seconds; who connects and asks nothing must not keep a thread
+
         def do_GET(self) -> None:
             pages = {
                 PROGRESS_PATH: ("application/json", to_json),
@@ -85,7 +106,7 @@ def serve(told: Teller, port: int) -> None:
             """Polled every few seconds: not worth a line."""
 
     with suppress(OSError):
-        server = ThreadingHTTPServer(("", port), Handler)
+        server = Server(("", port), Handler)
         threading.Thread(target=server.serve_forever, name="progress", daemon=True).start()
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -43,7 +44,7 @@ class Report:
     def failure(self, error: Exception) -> NoReturn:
         """Ends the process because of an error of its own."""
         if not isinstance(error, TrainerError):
-            traceback.print_exception(error)
+            _say("".join(traceback.format_exception(error)).rstrip())
         self.end(self.cause_of(error))
 
     def victim(self, cause: Cause) -> NoReturn:
@@ -78,9 +79,8 @@ class Report:
             threading.Event().wait()  # another thread is ending the process
         if not (gives_way and self._is_taken()):
             self._leave(cause.word)
-        print(f"scaletrain: rank {self.rank}: {cause.word.error}: {cause.word.message}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(cause.exit_code)
+        _say(f"scaletrain: rank {self.rank}: {cause.word.error}: {cause.word.message}")
+        leave(cause.exit_code)
 
     @property
     def _step(self) -> int:
@@ -96,7 +96,21 @@ class Report:
         try:
             self.place.write_text(word.to_json())
         except OSError as error:
-            print(f"scaletrain: rank {self.rank}: no last word in {self.place}: {error}", file=sys.stderr)
+            _say(f"scaletrain: rank {self.rank}: no last word in {self.place}: {error}")
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends the process at once: to take down the modules of torch in good order costs seconds on a busy machine."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(exit_code)
+
+
+def _say(text: str) -> None:
+    """On stderr, which may be closed: the end must not hang on that."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _last_place(error: Exception) -> str:

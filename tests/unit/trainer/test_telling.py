@@ -1,6 +1,9 @@
 """What a rank tells while it runs and when it ends."""
 
+import io
 import json
+import socket
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -21,6 +24,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Closed(io.StringIO):
+    """A stream that nobody reads."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError
 
 
 @pytest.fixture
@@ -57,6 +67,33 @@ def test_the_end_is_estimated_from_the_steps_so_far(clock: Clock) -> None:
     assert told.latest == ProgressLine(phase="fit", step=10, of=40, metric="inertia", value=2.5, eta_seconds=15)
 
 
+def test_a_bound_of_steps_gives_no_estimate(clock: Clock) -> None:
+    """A K-Means that may take 300 steps and needs 20 is not about to last for minutes."""
+    told = Teller(write=lambda line: None, every=1.0, clock=clock)
+    step = told.phase("fit", may_end_early=True)
+    clock.now += 5
+    step(1, of=300)
+    assert told.latest == ProgressLine(phase="fit", step=1, of=300)
+
+
+def test_a_phase_of_known_length_says_so_from_its_start(clock: Clock) -> None:
+    """So that a bar has an end before the first step is done."""
+    told = Teller(write=lambda line: None, every=1.0, clock=clock)
+    step = told.phase("evaluate", of=2)
+    assert told.latest == ProgressLine(phase="evaluate", step=0, of=2)
+    clock.now += 3
+    step(1)
+    assert told.latest == ProgressLine(phase="evaluate", step=1, of=2, eta_seconds=3)
+
+
+def test_a_closed_stdout_does_not_fail_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have piped the output into `head`."""
+    monkeypatch.setattr(sys, "stdout", Closed())
+    told = teller({"RANK": "0"})
+    told.phase("fit")(1)
+    assert told.latest.step == 1
+
+
 def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     """One voice for a job."""
     teller({"RANK": "1"}).phase("fit")(1)
@@ -71,11 +108,13 @@ def test_the_latest_line_is_served() -> None:
     serve(told, port)
     serve(told, port)
 
-    def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+    def get(path: str, host: str = "127.0.0.1") -> str:
+        with urllib.request.urlopen(f"http://{host}:{port}{path}") as answer:
             return answer.read().decode()
 
     assert ProgressLine.from_json(get("/progress")) == told.latest
+    if socket.has_dualstack_ipv6():
+        assert ProgressLine.from_json(get("/progress", host="[::1]")) == told.latest
     assert 'scalejob_metric{name="inertia"} 1.5\n' in get("/metrics")
 
 
