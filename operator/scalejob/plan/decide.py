@@ -19,6 +19,7 @@ from .attempts import begin, complete, fail, resize
 from .cleanup import expiry, to_delete
 from .creation import creation_due, to_create
 from .deadlines import meet_deadlines, next_deadline
+from .environment import MAX_TASK_BYTES, task_text
 from .events import events_between
 from .facts import remember
 from .model import Job, Plan, Pod, Refusal
@@ -68,7 +69,25 @@ def _refuse(view: View, status: Status) -> Status:
     return fail(view, status, view.refusal.reason, view.refusal.message)
 
 
-POLICIES: tuple[Policy, ...] = (begin, remember, complete, suspend, _refuse, restart, resize, meet_deadlines)
+def _check_size(view: View, status: Status) -> Status:
+    """No worker could start with a task that does not fit in a variable."""
+    if status.created_time is not None or (size := len(task_text(view.spec))) <= MAX_TASK_BYTES:
+        return status
+    advice = "name fewer columns in data.features, or none for all"
+    return fail(view, status, Reason.INVALID_SPEC, f"the task has {size} bytes, at most {MAX_TASK_BYTES} fit: {advice}")
+
+
+POLICIES: tuple[Policy, ...] = (
+    begin,
+    remember,
+    complete,
+    suspend,
+    _check_size,
+    _refuse,
+    restart,
+    resize,
+    meet_deadlines,
+)
 
 
 def apply_policies(view: View) -> Status:

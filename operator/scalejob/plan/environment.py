@@ -13,6 +13,9 @@ from .names import leader_host
 # A root that is read-only and a uid that no image knows need a home and a name from elsewhere: torch asks for both.
 WRITABLE_HOME = {"HOME": "/tmp", "XDG_CACHE_HOME": "/tmp/.cache", "USER": "scalejob", "PYTHONUNBUFFERED": "1"}  # noqa: S108
 
+# Linux starts no program with a longer variable (MAX_ARG_STRLEN: 32 pages, with name and closing zero).
+MAX_TASK_BYTES = 32 * 4096 - len(f"{Env.SPEC}=") - 1
+
 _SUFFIXES = {
     "m": Decimal("0.001"),
     "": Decimal(1),
@@ -34,6 +37,11 @@ def num_threads(spec: Spec) -> int:
     bounds = (resources.limits, resources.requests) if resources else ()
     cpus = next((parse_quantity(bound["cpu"]) for bound in bounds if bound and "cpu" in bound), Decimal(1))
     return max(1, math.floor(cpus / spec.num_processes_per_worker))
+
+
+def task_text(spec: Spec) -> str:
+    """SCALEJOB_SPEC, in ASCII."""
+    return json.dumps(spec.task_json(), separators=(",", ":"))
 
 
 def build_environment(job: Job, attempt: int, index: int) -> dict[str, str]:
@@ -58,7 +66,7 @@ def build_environment(job: Job, attempt: int, index: int) -> dict[str, str]:
         Env.ATTEMPT: str(attempt),
         Env.INDEX: str(index),
         Env.WORKERS: str(spec.workers),
-        Env.SPEC: json.dumps(spec.task_json(), separators=(",", ":")),
+        Env.SPEC: task_text(spec),
         Env.OMP_NUM_THREADS: threads,
         Env.MKL_NUM_THREADS: threads,
     }

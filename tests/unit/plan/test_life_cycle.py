@@ -291,6 +291,14 @@ def test_pods_that_the_api_server_calls_invalid_fail_the_job() -> None:
     assert (Phase.FAILED, Reason.INVALID_SPEC, refusal.message) == (status.phase, status.reason, status.message)
 
 
+def test_a_task_that_no_program_can_be_started_with_fails_the_job() -> None:
+    """Linux bounds a variable; the message names what takes the room."""
+    files = {"uri": "/data/x.parquet", "features": [f"column-{i:0200}" for i in range(700)]}
+    plan = decide(make_job().spec(data={"files": files}).build(), [], NOW)
+    assert (plan.creates, plan.status.phase, plan.status.reason) == ((), Phase.FAILED, Reason.INVALID_SPEC)
+    assert "data.features" in plan.status.message
+
+
 def test_cost_counts_every_attempt_once() -> None:
     """Seconds of Pods times GPUs; those of the lost attempt are wasted."""
     job = started(make_job().workers(2).gpus(4))
