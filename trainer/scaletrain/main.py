@@ -16,7 +16,7 @@ from .errors import PeerLost
 from .estimators import estimator_for
 from .estimators.base import Result
 from .evaluate import evaluate
-from .prepare.preparation import Preparation, fit_preparation
+from .prepare.preparation import Preparation, fit_preparation, num_steps
 from .progress import Teller, teller
 from .rank import Rank
 from .rendezvous import Meeting, meet
@@ -54,18 +54,23 @@ def train(comm: Comm, spec: Spec, threads: int, told: Teller) -> dict[str, Any]:
         artifact.claim(spec.output.uri)
     data = load(comm, spec, threads, told.phase("data"))
 
-    told.phase("prepare")
-    preparation = fit_preparation(comm, data.train, spec.prepare or Prepare(), data.columns)
-    train, held = preparation.apply(data.train), preparation.apply(data.held) if data.held else None
+    steps = num_steps(spec.prepare or Prepare())
+    prepared = told.phase("prepare", of=steps + 1)
+    preparation = fit_preparation(comm, data.train, spec.prepare or Prepare(), data.columns, prepared)
+    data = data.map(preparation.apply)  # the rows as they were read are not kept: there may be no memory for both
+    prepared(steps + 1)
 
     fit = estimator_for(spec.workload).fit
-    result = fit(comm, train, params_of(spec.workload), seed=spec.seed, progress=told.phase("fit"))
+    fitted = told.phase("fit", may_end_early=True)
+    result = fit(comm, data.train, params_of(spec.workload), seed=spec.seed, progress=fitted)
 
-    told.phase("evaluate")
-    metrics = evaluate(comm, spec.workload, result, held or train)
+    evaluated = told.phase("evaluate", of=1)
+    metrics = evaluate(comm, spec.workload, result, data.held or data.train)
+    evaluated(1)
 
-    told.phase("save")
+    written = told.phase("save", of=1)
     saved = _save(spec, data, preparation, result, metrics) if comm.rank == 0 else {}
+    written(1)
     return {"metrics": metrics, "rows": data.train.num_rows, "features": len(data.columns.features), **saved}
 
 

@@ -10,11 +10,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 from scalejob.api.v1alpha1 import Missing, Pca, Prepare, Scale
-from scaletrain.comm import Comm
+from scaletrain.comm import Comm, SoloComm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
-from scaletrain.prepare.preparation import Preparation, fit_preparation
+from scaletrain.prepare.preparation import Preparation, fit_preparation, num_steps
 from scaletrain.prepare.steps import STEPS
 from tests.ranks import on_ranks
 
@@ -31,6 +31,10 @@ def make_rows(num_rows: int = 500, missing: float = 0.0, seed: int = 0) -> np.nd
     return X
 
 
+def quiet(step: int, **figures: object) -> None:
+    """Progress that nobody follows."""
+
+
 def blocks_of(comm: Comm, X: np.ndarray) -> Blocks:
     """Blocks of BLOCK rows, dealt to the ranks in turn: the order must not matter."""
     starts = range(0, len(X), BLOCK)
@@ -43,7 +47,7 @@ def blocks_of(comm: Comm, X: np.ndarray) -> Blocks:
 
 def fit(X: np.ndarray, spec: Prepare, size: int = 1) -> list[Preparation]:
     columns = Columns(features=NAMES[: X.shape[1]], is_single=False, are_named=True)
-    return on_ranks(size, lambda comm: fit_preparation(comm, blocks_of(comm, X), spec, columns))
+    return on_ranks(size, lambda comm: fit_preparation(comm, blocks_of(comm, X), spec, columns, quiet))
 
 
 def bits(preparation: Preparation) -> list[bytes]:
@@ -130,7 +134,7 @@ def test_float64_is_kept_unless_the_features_are_standardised(
 
     def prepared(comm: Comm) -> Blocks:
         blocks = blocks_of(comm, X)
-        return fit_preparation(comm, blocks, spec, columns).apply(blocks)
+        return fit_preparation(comm, blocks, spec, columns, quiet).apply(blocks)
 
     assert {block.X_ND.dtype for block in on_ranks(1, prepared)[0].blocks} == {want}
 
@@ -147,3 +151,13 @@ def test_more_components_than_features_are_refused() -> None:
     """With the numbers that decide."""
     with pytest.raises(InvalidSpec, match=r"components is 7: at most 6 with 6 features and 500 training rows"):
         fit(make_rows(), Prepare(pca=Pca(components=7)))
+
+
+def test_each_step_is_told() -> None:
+    """With as many steps as were announced."""
+    spec = Prepare(missing=Missing.MEDIAN, scale=Scale.STANDARD, pca=Pca(components=2))
+    told: list[int] = []
+    columns = Columns(features=NAMES, is_single=False, are_named=True)
+    comm = SoloComm()
+    fit_preparation(comm, blocks_of(comm, make_rows()), spec, columns, lambda step, **_: told.append(step))
+    assert told == [1, 2, 3] == list(range(1, num_steps(spec) + 1))

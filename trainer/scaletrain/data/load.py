@@ -3,8 +3,8 @@
 Legend: N rows of a block, D features.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -31,6 +31,10 @@ class Dataset:
     held: Blocks | None  # None: nothing was held back
     columns: Columns
     num_dropped: int
+
+    def map(self, prepare: Callable[[Blocks], Blocks]) -> "Dataset":
+        """The same rows as `prepare` leaves them."""
+        return replace(self, train=prepare(self.train), held=prepare(self.held) if self.held else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
+from scaletrain.estimators.base import Progress
 
 from .statistics import means, medians, products, squares
 from .steps import Imputer, Projection, Standardizer, Step
@@ -61,7 +62,12 @@ class Preparation:
         return replace(self, steps=(*self.steps, step))
 
 
-def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns) -> Preparation:
+def num_steps(spec: Prepare) -> int:
+    """How many steps there are to fit."""
+    return sum((spec.missing in CENTRE, spec.scale is Scale.STANDARD, spec.pca is not None))
+
+
+def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, progress: Progress) -> Preparation:
     """Learns each step on the training rows as the steps before it leave them. Equal on all ranks.
 
     InvalidData names the columns without a value.
@@ -70,10 +76,13 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns) 
     preparation = Preparation(steps=(), dtype=torch.float32 if single else torch.float64)
     if spec.missing in CENTRE:
         preparation = preparation._then(_fit_imputer(comm, train, spec.missing, columns.features))
+        progress(len(preparation.steps))
     if spec.scale is Scale.STANDARD:
         preparation = preparation._then(_fit_standardizer(comm, train, preparation))
+        progress(len(preparation.steps))
     if spec.pca:
         preparation = preparation._then(_fit_projection(comm, train, preparation, spec.pca.components))
+        progress(len(preparation.steps))
     return preparation
 
 
