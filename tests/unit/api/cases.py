@@ -85,6 +85,12 @@ REFUSED = (
     _spec("volume without source", "pod", {"volumes": [{"name": "v"}]}, "exactly one source of the volume"),
     _spec("host path", "pod", {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "hostPath"),
     _spec("reserved label", "pod", {"labels": {"scalejob.io/job": "x"}}, "reserved"),
+    _spec(
+        "a worker without AppArmor",
+        "pod",
+        {"annotations": {"container.apparmor.security.beta.kubernetes.io/worker": "unconfined"}},
+        "annotations of AppArmor are not allowed",
+    ),
     _spec("quantity that is none", "pod", {"resources": {"limits": {"memory": "4Gx"}}}, "memory"),
     _spec("GPU resource without domain", "gpus", {"resource": "gpu"}, "resource"),
     Case(name="name too long", path="metadata.name", value="a" * 41, want="at most 40"),

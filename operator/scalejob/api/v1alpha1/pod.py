@@ -12,6 +12,7 @@ QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
 Quantity = Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN)] | Annotated[int, Field(ge=0)]
 DnsLabel = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 RESERVED_ENV = tuple(sorted(Env))
+APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 
 
 class Resources(Model):
@@ -161,5 +162,11 @@ class PodOptions(Model):
             message="annotations under scalejob.io/ are reserved",
             field_path=".annotations",
             check=lambda self: not any(k.startswith("scalejob.io/") for k in self.annotations or ()),
+        ),
+        Rule(
+            cel=f"!has(self.annotations) || self.annotations.all(k, !k.startsWith('{APPARMOR}'))",
+            message="annotations of AppArmor are not allowed: they could loosen what confines a worker",
+            field_path=".annotations",
+            check=lambda self: not any(k.startswith(APPARMOR) for k in self.annotations or ()),
         ),
     )
