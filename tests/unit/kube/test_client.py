@@ -1,10 +1,12 @@
 """Requests, and what becomes of answers that are no success."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from scalejob.kube import client as client_module
 from scalejob.kube.client import PODS, Client, Resource, Selection
 from scalejob.kube.config import ClusterConfig
 from scalejob.kube.errors import (
@@ -56,6 +58,14 @@ async def test_an_answer_that_is_no_json():
     async with serving(Script(web.Response(status=502, text="<html>bad gateway"))) as client:
         with pytest.raises(ServerError, match="bad gateway"):
             await client.get(PODS, "n", "x")
+
+
+async def test_no_wait_is_without_bounds(monkeypatch: pytest.MonkeyPatch):
+    """An hour that a proxy asks for would be an hour without a worker."""
+    monkeypatch.setattr(client_module, "_MAX_RETRY_AFTER_SECONDS", 0.01)
+    script = Script(status(429, "TooManyRequests", headers={"Retry-After": "3600"}), web.json_response({"kind": "Pod"}))
+    async with asyncio.timeout(2), serving(script) as client:
+        assert await client.get(PODS, "n", "x") == {"kind": "Pod"}
 
 
 async def test_a_redirect_is_not_followed():
