@@ -25,8 +25,8 @@ BLOCK_VALUES = 1 << 19
 
 
 def rows_per_block(num_features: int) -> int:
-    """R: a power of two from 256 to 16,384."""
-    return max(256, min(16_384, 1 << (max(1, BLOCK_VALUES // num_features).bit_length() - 1)))
+    """R: a power of two from 2,048 to 16,384. With fewer rows, encoding a block's D x D Gram matrix costs more than computing it."""
+    return max(2_048, min(16_384, 1 << (max(1, BLOCK_VALUES // num_features).bit_length() - 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Blocks:
     num_rows: int  # of all ranks, dropped and held-back rows not counted
     num_features: int
     num_blocks: int  # of all ranks; bounds how many partial sums are added
-    classes: np.ndarray | None = None  # int64, float64, bool or str, ascending: the labels behind the numbers in y_N
+    classes: np.ndarray | None = None  # int64, bool or str, ascending: the labels behind the numbers in y_N
     threads: int = 1
     _pool: list[ThreadPoolExecutor] = field(default_factory=list, repr=False, compare=False)
 
