@@ -38,10 +38,13 @@ class Store(Generic[T]):
         return tuple(entry.value for entry in self._by_owner.get(owner_uid, {}).values())
 
     def put(self, entry: Entry[T]) -> None:
-        """Add or replace one object."""
+        """Add or replace one object. One that has changed hands is gone for its former owner."""
         before = self._by_uid.get(entry.uid)
         if before == entry:
             return
+        if before and before.owner_uid != entry.owner_uid:
+            self.drop(entry.uid)
+            before = None
         self._by_uid[entry.uid] = entry
         self._by_owner[entry.owner_uid][entry.uid] = entry
         self._listener(before, entry)

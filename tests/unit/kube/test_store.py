@@ -15,6 +15,16 @@ def test_found_by_owner():
     assert (store.owned_by("o"), store.owned_by("p"), store.owned_by("q")) == (("a",), ("b",), ())
 
 
+def test_an_object_that_changes_hands_leaves_its_former_owner():
+    """Both owners hear of it."""
+    told: list[str] = []
+    store: Store[str] = Store(lambda before, after: told.append((after or before).owner_key))
+    store.put(entry("1", "a"))
+    store.put(entry("1", "a", owner="p"))
+    assert (store.owned_by("o"), store.owned_by("p")) == ((), ("a",))
+    assert told == ["n/o", "n/o", "n/p"]
+
+
 def test_only_changes_are_told():
     """The listener hears of what is new, other or gone, not of what is the same again."""
     told: list[tuple[str | None, str | None]] = []
