@@ -28,6 +28,7 @@ from .comm import Comm
 from .data.blocks import Block, Blocks
 from .estimators.base import Result
 from .estimators.draws import Key, Purpose, draw_rows, gather_rows
+from .estimators.host import on_host
 from .estimators.kmeans import KMeansResult
 from .estimators.logistic import LogisticResult
 from .estimators.moments import max_weight, row_weights
@@ -45,6 +46,7 @@ _LEAST_LOG = math.log(np.finfo(np.float64).eps)  # sklearn.metrics.log_loss clip
 
 def evaluate(comm: Comm, workload: Workload, result: Result, blocks: Blocks) -> Metrics:
     """The metrics of the table, equal on all ranks; empty without rows of positive weight."""
+    comm, blocks = on_host(comm, blocks)
     weight = _sum(comm, blocks, row_weights)
     if weight == 0:
         return {}

@@ -19,6 +19,7 @@ from scaletrain.errors import InvalidSpec
 
 from .base import Facts, Progress
 from .given import given_centers
+from .host import on_host
 from .lloyd import Clustering, Limits, lloyd
 from .nearest import Points, nearest, points, squared_distances
 from .seeding import parallel_centers, random_centers
@@ -81,6 +82,7 @@ def restore(params: KMeans, arrays: Mapping[str, np.ndarray], facts: Facts) -> K
 
 def fit(comm: Comm, blocks: Blocks, params: KMeans, *, seed: int, progress: Progress) -> KMeansResult:
     """InvalidSpec if there are more clusters than rows of positive weight, or if given centres do not fit the data."""
+    comm, blocks = on_host(comm, blocks)
     data = points(comm, blocks)
     if params.clusters > data.num_weighted:
         raise InvalidSpec(

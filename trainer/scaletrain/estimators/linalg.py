@@ -13,11 +13,9 @@ RANK_TOLERANCE = 1e-12
 
 def gram(X_ND: Tensor) -> Tensor:
     """X'X, shape (D, D), in the dtype of X."""
-    if X_ND.device.type == "cpu":
-        # numpy sees that both factors are one matrix and computes half of it (syrk); torch does not.
-        values = X_ND.numpy()
-        return torch.from_numpy(np.matmul(values.T, values))
-    return X_ND.T @ X_ND
+    # numpy sees that both factors are one matrix and computes half of it (syrk); torch does not.
+    values = X_ND.numpy()
+    return torch.from_numpy(np.matmul(values.T, values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

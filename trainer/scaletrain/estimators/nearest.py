@@ -70,8 +70,6 @@ def nearest(X_ND: Tensor, C_KD: Tensor) -> Tensor:
     """Numbers of the nearest centres, int64 (N,). Ties go to the lowest number. Both in one dtype."""
     half_K = (C_KD * C_KD).sum(1) / 2
     slices = X_ND.split(max(1, SCORES // len(C_KD)))
-    if X_ND.device.type != "cpu":
-        return torch.cat([torch.addmm(-half_K, X_RD, C_KD.T).argmax(1) for X_RD in slices])
     find = _argmax_of_few if len(C_KD) <= FEW_CENTERS else _argmax_of_many
     return torch.cat([torch.from_numpy(find(X_RD, C_KD, half_K)) for X_RD in slices])
 

@@ -22,6 +22,7 @@ from scaletrain.data.blocks import Blocks
 
 from .base import Facts, Progress
 from .classes import Classes, count_classes
+from .host import on_host
 from .limits import check_features
 from .losses import SquaredHinge
 from .margin import MarginProblem
@@ -99,6 +100,7 @@ def restore(params: Svm, arrays: Mapping[str, np.ndarray], facts: Facts) -> SvmR
 def fit(comm: Comm, blocks: Blocks, params: Svm, *, seed: int, progress: Progress) -> SvmResult:
     """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from. `seed` is not used."""
     check_features(blocks.num_features, "svm")
+    comm, blocks = on_host(comm, blocks)
     classes = count_classes(comm, blocks, params.class_weight)
     x = moments(comm, blocks, weighted=False)
     solutions: list[Solution] = []
