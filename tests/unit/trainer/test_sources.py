@@ -1,6 +1,7 @@
 """Files: the same rows from every format and for any number of ranks, and errors that name file, column and row."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def test_float32_holds_only_what_fits(tmp_path: Path, types: list[pa.DataType], 
     ("labels", "want"),
     [
         (pa.array([3, 1, 3]), [1, 3]),
-        (pa.array([2.0, -1.0, 2.0]), [-1.0, 2.0]),
+        (pa.array([2.0, -1.0, 2.0]), [-1, 2]),
+        (pa.array([2**53 + 2, 2**53 + 1, 2**53 + 2]), [2**53 + 1, 2**53 + 2]),
+        (pa.array([Decimal("7.0"), Decimal("5.0"), Decimal("7.0")]), [5, 7]),
         (pa.array([True, False, True]), [False, True]),
         (pa.array(["é", "a", "é"]).dictionary_encode(), ["a", "é"]),
     ],
@@ -186,6 +189,51 @@ PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]
         {"weight": "w"},
         r"w \(the weight\) is negative in row 2",
     ),
+    "weight missing": (
+        parquet(a=[1, 2], w=[1, None]),
+        KMEANS,
+        {"weight": "w"},
+        r"w \(the weight\) is missing or NaN in row 2",
+    ),
+    "too large to be squared": (
+        csv("a,b\n1,2\n-1e200,3\n"),
+        KMEANS,
+        {},
+        r"column a is beyond 1e\+75, too large to be learned from, in row 2",
+    ),
+    "class beyond 64 bits": (
+        parquet(a=[1, 2], y=pa.array([2**63 + 1, 2**63 + 2], pa.uint64())),
+        SVM,
+        {"label": "y"},
+        "a class that does not fit in 64 bits: 9223372036854775809",
+    ),
+    "text in bytes": (
+        lambda f: (f / "t.csv").write_bytes(b"a,y\n1,\xe9\n"),
+        SVM,
+        {"label": "y"},
+        "bytes that are not UTF-8",
+    ),
+    "old line ends": (csv("a,b\r1,2\r"), KMEANS, {}, "no line of CSV that ends with a line feed"),
+    "Parquet column twice": (
+        lambda f: pq.write_table(pa.Table.from_arrays([pa.array([1])] * 2, names=["a", "a"]), f / "t.parquet"),
+        KMEANS,
+        {},
+        "columns twice: a",
+    ),
+    "array column twice": (npz(X=np.ones((2, 1)), X0=np.ones(2)), KMEANS, {}, "columns twice: X0"),
+    "no zip file": (lambda f: (f / "t.npz").write_bytes(b"PK\3\4"), KMEANS, {}, "t.npz cannot be read as npy or npz"),
+    "array too large to be exact": (
+        npz(a=np.array([2**60 + 1])),
+        KMEANS,
+        {},
+        "column a: Integer value 1152921504606846977",
+    ),
+    "pickled objects": (
+        lambda f: np.savez(f / "t.npz", a=np.array([{}], dtype=object)),
+        KMEANS,
+        {},
+        "Object arrays cannot be loaded",
+    ),
     "too large to be exact": (parquet(a=[2**60 + 1]), KMEANS, {}, "column a: Integer value 1152921504606846977"),
     "no rows": (csv("a,b\n"), KMEANS, {}, "t.csv: no rows|: no rows"),
     "all dropped": (csv("a,b\n,2\n"), KMEANS, {"prepare": {"missing": "drop"}}, "1 rows has a missing value, and all"),
@@ -215,6 +263,51 @@ def test_files_of_different_kinds_are_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1.0], "b": [1.0]}), tmp_path / "1.parquet")
     pq.write_table(pa.table({"a": [1.0]}), tmp_path / "2.parquet")
     with pytest.raises(InvalidData, match=r"2.parquet has no column b; its columns are a$"):
+        read(str(tmp_path), KMEANS)
+
+
+def test_a_label_is_one_kind_of_thing_in_all_files(tmp_path: Path) -> None:
+    """True is 1 for Python: which of them a rank meets first must not decide."""
+    pq.write_table(pa.table({"a": [1.0], "y": [True]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [1.0], "y": [1]}), tmp_path / "2.parquet")
+    with pytest.raises(InvalidData, match=r"\(the label\) is a number in some files, true or false in some files"):
+        read(str(tmp_path), SVM, label="y")
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_files_may_write_a_class_in_different_ways(tmp_path: Path, size: int) -> None:
+    """1, 1.0 and a column without a value in the first file; the number of ranks does not matter."""
+    (tmp_path / "0.csv").write_text("a,y\n" + "7,\n" * 10)
+    (tmp_path / "1.csv").write_text("a,y\n" + "1,1\n2,2\n" * 20_000)
+    (tmp_path / "2.csv").write_text("y,a\n" + "1.0,1\n2.0,2\n" * 20_000)
+    parts = read(str(tmp_path), SVM, size, label="y", prepare={"missing": "drop"})
+    assert {(part.train.classes.dtype, *part.train.classes.tolist()) for part in parts} == {(np.dtype(np.int64), 1, 2)}
+    assert torch.equal(column(parts, "X_ND")[:, 0], column(parts, "y_N") + 1.0)
+
+
+def test_arrays_of_either_byte_order_and_nested_fields_are_read(tmp_path: Path) -> None:
+    """A field that is a vector is as many columns."""
+    rows = np.array([(1.0, (2.0, 3.0), 5), (4.0, (5.0, 6.0), 7)], dtype=[("a", ">f8"), ("b", "f8", 2), ("y", ">i4")])
+    np.save(tmp_path / "t.npy", rows)
+    (data,) = read(str(tmp_path), SVM, label="y")
+    assert (data.columns.features, data.train.classes.tolist()) == (("a", "b0", "b1"), [5, 7])
+    assert data.train.blocks[0].X_ND.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_notes_of_other_programs_are_no_data(tmp_path: Path) -> None:
+    """Not in folders of theirs either: their copies would count twice."""
+    for name in (".ipynb_checkpoints/t-checkpoint.csv", "_temporary/0/t.csv", "2013/t.csv"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("a\n1\n")
+    (data,) = read(f"{tmp_path}/**/*.csv", KMEANS)
+    assert data.train.num_rows == 1
+
+
+def test_a_file_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were counted must not be left out silently."""
+    (tmp_path / "t.csv").write_text("a\n" + "1\n" * 100)
+    monkeypatch.setattr(delimited.CsvReader, "count", lambda self, part: 101)
+    with pytest.raises(InvalidData, match=r"t.csv changed while it was read: it has -1 rows"):
         read(str(tmp_path), KMEANS)
 
 

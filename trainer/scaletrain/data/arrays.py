@@ -4,17 +4,20 @@ Columns of a .npy file: x0, x1, ... of a matrix, or the fields of a structured a
 name; the columns of a matrix `X` are X0, X1, ...
 """
 
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
 
 from scaletrain.errors import InvalidData
 
-from .reader import Batch, Part, Schema, Wanted, first_text
+from .reader import Batch, Part, Schema, Wanted, first_text, unique
 
 BATCH_ROWS = 65_536
+MAX_EXACT = 2**53  # of whole numbers in float64
 
 
 class ArrayReader:
@@ -39,12 +42,13 @@ class ArrayReader:
         for start in range(0, part.num_rows or 0, BATCH_ROWS):
             rows = slice(start, start + BATCH_ROWS)
             # Matrices are cut by rows first: their columns lie far apart in the file.
-            X_ND = np.stack(
-                [columns[name][rows] for name in wanted.features], axis=1, dtype=wanted.dtype, casting="unsafe"
-            )
+            features = [columns[name][rows] for name in wanted.features]
+            for name, values in zip(wanted.features, features, strict=True):
+                _check_exact(values, f"{part.path}: column {name}")
+            X_ND = np.stack(features, axis=1, dtype=wanted.dtype, casting="unsafe")
             yield Batch(
                 X_ND=np.ascontiguousarray(X_ND),
-                label=pa.array(np.ascontiguousarray(columns[wanted.label][rows])) if wanted.label else None,
+                label=_label(columns[wanted.label][rows]) if wanted.label else None,
                 weight_N=columns[wanted.weight][rows].astype(np.float64) if wanted.weight else None,
             )
 
@@ -55,24 +59,48 @@ class ArrayReader:
 def _columns(path: Path) -> Mapping[str, np.ndarray]:
     """The columns as vectors: views of what is mapped or loaded."""
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError) as error:
+        arrays = _load(path)
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise InvalidData(f"{path} cannot be read as npy or npz: {error}") from error
     columns: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
-        columns |= _columns_of(path, name, array)
+        found = _columns_of(path, name, array)
+        unique(path, [*columns, *found])
+        columns |= found
     return columns
+
+
+def _load(path: Path) -> Mapping[str, np.ndarray]:
+    with path.open("rb") as file:
+        is_zip = file.read(2) == b"PK"
+        file.seek(0)
+        if is_zip:
+            with np.load(file, allow_pickle=False) as loaded:
+                return dict(loaded)
+    return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
 
 
 def _columns_of(path: Path, name: str, array: np.ndarray) -> Mapping[str, np.ndarray]:
     if array.dtype.names:
-        return {field: array[field] for field in array.dtype.names}
+        fields = {field: array[field] for field in array.dtype.names}
+        return {field: column for f, a in fields.items() for field, column in _columns_of(path, f, a).items()}
     if array.ndim == 1:
         return {name: array}
     if array.ndim == 2:
         return {f"{name}{j}": array[:, j] for j in range(array.shape[1])}
     raise InvalidData(f"{path}: array {name} has {array.ndim} dimensions; vectors and matrices are allowed")
+
+
+def _label(values: np.ndarray) -> pa.Array:
+    return pa.array(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
+
+
+def _check_exact(values: np.ndarray, place: str) -> None:
+    """As Arrow does for the other formats."""
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and len(values):
+        for value in (values.min(), values.max()):
+            if abs(int(value)) > MAX_EXACT:
+                raise InvalidData(f"{place}: Integer value {value} not in range: {-MAX_EXACT} to {MAX_EXACT}")
 
 
 def _arrow_type(path: Path, name: str, dtype: np.dtype) -> pa.DataType:

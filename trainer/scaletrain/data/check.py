@@ -11,6 +11,9 @@ from scaletrain.errors import InvalidData
 
 from .table import Table
 
+# Squares of such values, times weights of that size, times any number of rows, are finite.
+LARGEST = np.float64(1e75)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -41,10 +44,9 @@ def _missing_labels(y_N: np.ndarray) -> np.ndarray:
 
 
 def _feature_problems(table: Table, rules: Rules) -> list[str]:
-    # A sum is finite only if all terms are: one pass in the common case.
-    if np.isfinite(table.X_ND.sum(dtype=np.float64)):
+    if not len(table) or (table.X_ND.max() <= LARGEST and table.X_ND.min() >= -LARGEST):  # both are NaN if any value is
         return []
-    problems = _per_column(table, np.isinf(table.X_ND), rules, "is infinite")
+    problems = [p for what, bad_ND in _extremes(table.X_ND) for p in _per_column(table, bad_ND, rules, what)]
     if not rules.missing_allowed:
         advice = "is missing or NaN (prepare.missing can drop the row or fill in the mean or median)"
         problems += _per_column(table, np.isnan(table.X_ND), rules, advice)
@@ -60,15 +62,28 @@ def _label_problems(table: Table, rules: Rules) -> list[str]:
         return []
     advice = "is missing or NaN (rows without a label can be left out with prepare.missing: drop)"
     missing_N = _missing_labels(table.y_N) & (not rules.drop)
-    found = [(missing_N, advice), (np.isinf(table.y_N), "is infinite")]
-    return [_said(table, f"{rules.label} (the label)", bad_N, what) for bad_N, what in found if bad_N.any()]
+    found = [(advice, missing_N), *(_extremes(table.y_N) if table.y_N.dtype.kind == "f" else ())]
+    return [_said(table, f"{rules.label} (the label)", bad_N, what) for what, bad_N in found if bad_N.any()]
 
 
 def _weight_problems(table: Table, rules: Rules) -> list[str]:
     if table.weight_N is None:
         return []
-    found = [(~np.isfinite(table.weight_N), "is missing, NaN or infinite"), (table.weight_N < 0, "is negative")]
-    return [_said(table, f"{rules.weight} (the weight)", bad_N, what) for bad_N, what in found if bad_N.any()]
+    found = [
+        ("is missing or NaN", np.isnan(table.weight_N)),
+        ("is negative", table.weight_N < 0),
+        *_extremes(table.weight_N),
+    ]
+    return [_said(table, f"{rules.weight} (the weight)", bad_N, what) for what, bad_N in found if bad_N.any()]
+
+
+def _extremes(values: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """What is wrong, and a mask of the values' shape."""
+    is_infinite = np.isinf(values)
+    return [
+        ("is infinite", is_infinite),
+        (f"is beyond {LARGEST:g}, too large to be learned from,", (np.abs(values) > LARGEST) & ~is_infinite),
+    ]
 
 
 def _said(table: Table, column: str, bad_N: np.ndarray, what: str) -> str:

@@ -21,7 +21,7 @@ def agree(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The classes of all ranks in ascending order, and the number of each of this rank's `labels` among them.
 
-    Classes are int64, float64, bool or str, (K,); numbers int64, -1 for labels that no row has.
+    Classes are int64, bool or str, (K,); numbers int64, -1 for labels that no row has.
     InvalidData if there are fewer than two, or one without a row to train on.
     """
     mine = {"train": _used(train, labels), "held": _used(held, labels)}
@@ -47,11 +47,14 @@ def _check(trained: list[object], held: set[object], name: str) -> None:
         raise InvalidData(f"{name} has one class only, {trained[0]!r}: a classifier needs at least two")
     if len(trained) > MAX_CLASSES:
         raise InvalidData(f"{name} has {len(trained)} classes, at most {MAX_CLASSES} are allowed: is it a number?")
-    fractions = [label for label in trained if isinstance(label, float) and not label.is_integer()]
+    fractions = [label for label in trained if isinstance(label, float)]
     if fractions:
         raise InvalidData(
             f"{name} is not a class but a number, such as {fractions[0]!r}: use workload.linear with task: regression"
         )
+    large = [label for label in trained if type(label) is int and not -(2**63) <= label < 2**63]
+    if large:
+        raise InvalidData(f"{name} has a class that does not fit in 64 bits: {large[0]}")
     only_held = held - set(trained)
     if only_held:
         listed = ", ".join(map(repr, sorted(only_held)[:10]))

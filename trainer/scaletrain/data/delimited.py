@@ -15,7 +15,7 @@ import pyarrow.csv as pc
 
 from scaletrain.errors import InvalidData
 
-from .reader import Batch, Part, Schema, Wanted, first_text, is_number, to_batch
+from .reader import Batch, Part, Schema, Wanted, first_text, is_number, to_batch, unique
 
 PART_BYTES = 16 << 20
 HEAD_BYTES = 1 << 20
@@ -28,13 +28,8 @@ class CsvReader:
     has_names = True
 
     def schema(self, path: Path) -> Schema:
-        names = _header(path)[0]
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise InvalidData(f"{path}: the header has columns twice: {', '.join(twice)}")
-        head = _head(path)
-        # Only empty values so far: numbers, as far as anyone knows.
-        return {f.name: pa.float64() if pa.types.is_null(f.type) else f.type for f in head.schema}
+        unique(path, _header(path)[0])
+        return {column.name: column.type for column in _head(path).schema}
 
     def parts(self, path: Path) -> list[Part]:
         start, end = _header(path)[1], path.stat().st_size
@@ -75,10 +70,11 @@ def _header(path: Path) -> tuple[list[str], int]:
     with path.open("rb") as file:
         line = file.readline()
         try:
-            text = line.decode("utf-8-sig")
+            names = next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), [])
         except UnicodeDecodeError as error:
             raise InvalidData(f"{path}: the header is not UTF-8 text: {error}") from error
-        names = next(csv.reader([text.rstrip("\r\n")]), [])
+        except csv.Error as error:
+            raise InvalidData(f"{path}: the header is no line of CSV that ends with a line feed: {error}") from error
         if not any(names):
             raise InvalidData(f"{path}: the first line has to hold the names of the columns; it is empty")
         return names, file.tell()

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from scalejob.api.v1alpha1 import FileFormat, Files
 from scaletrain.comm import Comm
+from scaletrain.errors import InvalidData
 
 from .arrays import ArrayReader
 from .delimited import CsvReader
@@ -60,6 +61,7 @@ class FileSource:
     def _read_part(self, part: Part, start: int, rows: range) -> Iterator[Table]:
         """The rows of a part, which begins with row `start`, that are in `rows`."""
         origin = Origin(name=part.path, offset=start - part.first_row)
+        end = start + (part.num_rows or 0)
         for batch in self.reader.batches(part, self.wanted):
             table = self._table(batch, origin, start)
             stop = start + len(table)
@@ -68,6 +70,10 @@ class FileSource:
             start = stop
             if start >= rows.stop:
                 return
+        if start != end:
+            raise InvalidData(
+                f"{part.path} changed while it was read: it has {start - end:+d} rows against the first look"
+            )
 
     def _table(self, batch: Batch, origin: Origin, start: int) -> Table:
         return Table(
@@ -119,18 +125,19 @@ def _look(files: Files, label_kind: LabelKind) -> dict[str, Any]:
         "features": columns.features,
         "is_single": columns.is_single,
         "types": {
-            name: _text_type(kind, as_number=name in columns.features or name in (numeric_label, files.weight))
-            for name, kind in opened.first.items()
+            name: _text_type(opened.types(name), as_number=name in (*columns.features, numeric_label, files.weight))
+            for name in opened.first
         },
         "parts": [asdict(part) for path in paths for part in reader.parts(path)],
     }
 
 
-def _text_type(kind: pa.DataType, *, as_number: bool) -> str:
-    """What a column of a text file is read as: whole numbers at its start may be followed by others."""
-    if pa.types.is_boolean(kind) or not is_numeric(kind):
-        return str(kind)
-    return "double" if as_number else str(kind)
+def _text_type(kinds: Sequence[pa.DataType], *, as_number: bool) -> str:
+    """What a column of text files is read as: whole numbers at its start may be followed by others."""
+    if all(map(pa.types.is_boolean, kinds)) or not all(map(is_numeric, kinds)):
+        return str(kinds[0])
+    is_whole = all(map(pa.types.is_integer, kinds)) and not as_number
+    return "int64" if is_whole else "double"
 
 
 def _counted(comm: Comm, reader: Reader, parts: Sequence[Part]) -> list[Part]:

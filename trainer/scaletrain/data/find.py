@@ -1,6 +1,7 @@
 """Which files a URI means."""
 
 import glob
+from itertools import takewhile
 from pathlib import Path
 
 from scalejob.api.v1alpha1 import FileFormat, Files
@@ -37,20 +38,21 @@ def find_files(files: Files) -> tuple[FileFormat, list[Path]]:
 def _matches(uri: str) -> list[Path]:
     path = local_path(uri, "data.files.uri")
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if _is_data(file))
+        return sorted(file for file in path.iterdir() if _is_data(Path(file.name)))
     if path.exists():
         return [path]
     if not glob.has_magic(str(path)):
         raise InvalidData(f"{uri}: no such file or folder")
-    found = sorted(file for file in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if _is_data(file))
+    root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+    found = sorted(file for file in root.glob(str(path.relative_to(root))) if _is_data(file.relative_to(root)))
     if not found:
         raise InvalidData(f"{uri}: no file matches")
     return found
 
 
 def _is_data(file: Path) -> bool:
-    """Names that begin with . or _ are notes of other programs: _SUCCESS, _metadata."""
-    return file.name[0] not in "._"
+    """Names that begin with . or _ are notes of other programs: _SUCCESS, _temporary/, .ipynb_checkpoints/."""
+    return all(part[0] not in "._" for part in file.parts)
 
 
 def _of_format(found: list[Path], files: Files) -> list[Path]:

@@ -4,6 +4,7 @@ Legend: N rows of a block, D features.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -51,6 +52,16 @@ def label_kind(workload: Workload) -> LabelKind:
     return LabelKind.CLASS if workload.is_supervised else LabelKind.NONE
 
 
+@contextmanager
+def _unreadable_files() -> Iterator[None]:
+    """What a retry cannot help. An error of the network or of a disk is none of these: a new attempt may read the file."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise InvalidData(f"data.files: {error.filename} cannot be read: {error.strerror}") from error
+
+
+@_unreadable_files()
 def load(comm: Comm, spec: Spec, threads: int, progress: Progress) -> Dataset:
     """Reads and checks. The same on any number of ranks; InvalidData names file, row and column."""
     source = open_source(comm, spec, label_kind(spec.workload), threads)

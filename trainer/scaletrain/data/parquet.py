@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 
 from scaletrain.errors import InvalidData
 
-from .reader import Batch, Part, Schema, Wanted, first_text, to_batch
+from .reader import Batch, Part, Schema, Wanted, first_text, to_batch, unique
 
 BATCH_ROWS = 65_536
 
@@ -21,15 +22,16 @@ class ParquetReader:
 
     def schema(self, path: Path) -> Schema:
         with _problems(str(path)), pq.ParquetFile(path) as file:
+            unique(path, file.schema_arrow.names)
             return {column.name: column.type for column in file.schema_arrow}
 
     def parts(self, path: Path) -> list[Part]:
         with _problems(str(path)), pq.ParquetFile(path) as file:
             counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        starts = [sum(counts[:group]) for group in range(len(counts))]
+        starts = accumulate(counts, initial=0)
         return [
             Part(path=str(path), span=(group, group + 1), first_row=start, num_rows=count)
-            for group, (start, count) in enumerate(zip(starts, counts, strict=True))
+            for group, (start, count) in enumerate(zip(starts, counts, strict=False))
         ]
 
     def count(self, part: Part) -> int:

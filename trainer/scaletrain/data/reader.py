@@ -3,8 +3,9 @@
 Legend: N rows of a batch, D features.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 from scaletrain.errors import InvalidData
 
 Schema = Mapping[str, pa.DataType]
+# Far more than classes are allowed: rows of most labels may yet be dropped.
+MAX_LABELS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,14 @@ class Reader(Protocol):
         """Row (from 0) and text of a value of a text column that is no number; None if none is near the start."""
 
 
+def unique(path: Path, names: Sequence[str]) -> Sequence[str]:
+    """The names. InvalidData if one is there twice: nobody could say which column it means."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidData(f"{path} has columns twice: {', '.join(twice)}")
+    return names
+
+
 def to_batch(table: pa.RecordBatch | pa.Table, wanted: Wanted, place: str) -> Batch:
     """Features, label and weight of Arrow columns. InvalidData names the column that does not convert; `place`: the file."""
     X_ND = np.empty((table.num_rows, len(wanted.features)), dtype=wanted.dtype)
@@ -117,7 +128,7 @@ class Vocabulary:
     _position: dict[object, int] = field(default_factory=dict)
 
     def positions(self, label: pa.Array) -> np.ndarray:
-        """int64 (N,): the position of each value in `labels`; -1 for null and NaN."""
+        """int64 (N,): the position of each value in `labels`; -1 for null and NaN. InvalidData if there are too many."""
         encoded = pc.dictionary_encode(label) if not pa.types.is_dictionary(label.type) else label
         lookup = np.array([self._of(value) for value in encoded.dictionary.to_pylist()] or [-1], dtype=np.int64)
         indices = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False)
@@ -126,7 +137,11 @@ class Vocabulary:
     def _of(self, value: object) -> int:
         if value is None or value != value:  # NaN is no class
             return -1
+        if isinstance(value, (float, Decimal)) and value == value // 1:
+            value = int(value)  # one class, whether a file has 1 or 1.0: which a rank meets first must not matter
         if value not in self._position:
+            if len(self.labels) == MAX_LABELS:
+                raise InvalidData(f"the label has more than {MAX_LABELS} values, such as {value!r}: is it a number?")
             self._position[value] = len(self.labels)
-            self.labels.append(value)
+            self.labels.append(float(value) if isinstance(value, Decimal) else value)
         return self._position[value]

@@ -30,6 +30,11 @@ class Opened:
     def first(self) -> Schema:
         return next(iter(self.schemas.values()))
 
+    def types(self, name: str) -> list[pa.DataType]:
+        """Of a column in the files that have values in it; null if none has."""
+        found = [schema[name] for schema in self.schemas.values() if name in schema]
+        return [kind for kind in found if not pt.is_null(kind)] or found
+
 
 def choose_columns(opened: Opened, files: Files, label_kind: LabelKind) -> Columns:
     """The features, in order. InvalidData names each file and column that does not fit."""
@@ -50,6 +55,11 @@ def is_numeric(kind: pa.DataType) -> bool:
 
 def _is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in TEXT)
+
+
+def _kind(kind: pa.DataType) -> str:
+    tests = {"text": _is_text, "true or false": pt.is_boolean, "nothing": pt.is_null}
+    return next((name for name, test in tests.items() if test(kind)), "a number")
 
 
 def _is_single(kind: pa.DataType) -> bool:
@@ -102,14 +112,18 @@ def _label_problems(opened: Opened, files: Files, label_kind: LabelKind) -> Iter
         fits = is_numeric(kind) or (label_kind is LabelKind.CLASS and _is_text(kind))
         if not fits:
             yield f"{path}: column {files.label} (the label) {_what_it_is(opened.reader, path, files.label, kind)}"
-    if len({_is_text(schema[files.label]) for schema in opened.schemas.values()}) > 1:
-        yield f"{files.uri}: column {files.label} (the label) is text in some files and a number in others"
+    kinds = {_kind(schema[files.label]) for schema in opened.schemas.values()} - {"nothing"}
+    if label_kind is LabelKind.CLASS and len(kinds) > 1:
+        listed = ", ".join(f"{kind} in some files" for kind in sorted(kinds))
+        yield f"{files.uri}: column {files.label} (the label) is {listed}: it must be the same in all"
 
 
 def _what_it_is(reader: Reader, path: Path, name: str, kind: pa.DataType) -> str:
     if _is_text(kind):
         example = reader.example(path, name)
         return "holds text" + (f": {example[1]!r} in row {example[0] + 1} is not a number" if example else "")
+    if pt.is_binary(kind):
+        return "holds bytes that are not UTF-8 text"
     if pt.is_temporal(kind):
         return f"holds dates or times ({kind}), which are not numbers: derive numbers from them first"
     return f"has the type {kind}, which is not a number"
