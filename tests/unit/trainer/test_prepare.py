@@ -139,6 +139,16 @@ def test_float64_is_kept_unless_the_features_are_standardised(
     assert {block.X_ND.dtype for block in on_ranks(1, prepared)[0].blocks} == {want}
 
 
+def test_single_precision_is_left_where_squares_would_overflow() -> None:
+    """float32 ends at 3e38."""
+    X = make_rows().astype(np.float32)
+    X[3, 2] = -1e20
+    columns = Columns(features=NAMES, is_single=True, are_named=True)
+    for size in (1, 3):
+        fitted = on_ranks(size, lambda comm: fit_preparation(comm, blocks_of(comm, X), Prepare(), columns, quiet))
+        assert {preparation.dtype for preparation in fitted} == {torch.float64}
+
+
 def test_a_column_without_a_value_is_named() -> None:
     """There is no mean of nothing."""
     X = make_rows()

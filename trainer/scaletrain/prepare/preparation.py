@@ -19,10 +19,11 @@ from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators.base import Progress
 
-from .statistics import means, medians, products, squares
+from .statistics import largest, means, medians, products, squares
 from .steps import Imputer, Projection, Standardizer, Step
 
 MAX_PCA_FEATURES = 5_000
+LARGEST_SINGLE = 1e12  # sums of products of such values are far from the end of float32, which is 3e38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Preparation:
 
     Blocks are float32 if the columns were (float32, booleans, integers of at most 16 bits, synthetic data) or if the features
     are standardised: of about unit size, they lose less than 1e-7 by rounding. Else they are float64, so that float64
-    data of any size and offset never lose precision silently.
+    data of any size and offset never lose precision silently, and float32 data of any size can be squared.
     """
 
     steps: tuple[Step, ...]
@@ -72,7 +73,7 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
 
     InvalidData names the columns without a value.
     """
-    single = columns.is_single or spec.scale is Scale.STANDARD
+    single = spec.scale is Scale.STANDARD or (columns.is_single and largest(comm, train) <= LARGEST_SINGLE)
     preparation = Preparation(steps=(), dtype=torch.float32 if single else torch.float64)
     if spec.missing in CENTRE:
         preparation = preparation._then(_fit_imputer(comm, train, spec.missing, columns.features))

@@ -31,6 +31,12 @@ def means(comm: Comm, blocks: Blocks, view: View) -> tuple[Tensor, Tensor]:
     return total_D / count_D, count_D
 
 
+def largest(comm: Comm, blocks: Blocks) -> float:
+    """The largest magnitude of a feature."""
+    zero_D = torch.zeros(blocks.num_features, dtype=torch.float64, device=comm.device)
+    return float(max_over_blocks(comm, blocks, lambda b: _largest(b.X_ND, zero_D).to(torch.float64), zero_D).max())
+
+
 def squares(comm: Comm, blocks: Blocks, view: View) -> Tensor:
     """Sum of the squares of each column, float64 (D,). Nothing may be missing."""
     zero_D = torch.zeros(blocks.num_features, dtype=torch.float64, device=comm.device)
