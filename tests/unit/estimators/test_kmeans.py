@@ -14,7 +14,7 @@ from scaletrain.comm import SoloComm
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators import kmeans
 from scaletrain.estimators.lloyd import Limits, lloyd
-from scaletrain.estimators.nearest import points
+from scaletrain.estimators.nearest import FEW_CENTERS, nearest, points
 from tests.unit.estimators.builders import fit, make_blocks
 
 
@@ -64,13 +64,21 @@ def test_an_empty_cluster_moves_to_the_farthest_row(rng, tmp_path):
     assert found.num_distinct == 6
 
 
-def test_ties_go_to_the_lowest_row_and_cluster():
-    """Two rows are equally far: the empty cluster takes the first."""
+@pytest.mark.parametrize("clusters", [2, FEW_CENTERS + 1])
+def test_a_row_between_two_centres_goes_to_the_lower_number(clusters):
+    """Also by the other way of finding the nearest of many."""
+    C = torch.full((clusters, 1), 9.0)
+    C[:2, 0] = torch.tensor([1.0, -1.0])
+    assert nearest(torch.zeros(3, 1), C).tolist() == [0, 0, 0]
+
+
+def test_of_rows_equally_far_the_first_moves_and_leaves_its_cluster():
+    """Four rows at distance 1: the empty cluster takes the first, and the mean of the others no longer counts it."""
     X = np.array([[-1.0], [1.0], [-1.0], [1.0]])
     data = points(SoloComm(), make_blocks(X, rows=1))
     limits = Limits(tolerance=0, max_iterations=1)
     found = lloyd(data, torch.tensor([[0.0], [9.0]], dtype=torch.float64), limits, lambda *_: None)
-    assert found.C_KD[1, 0] == -1.0
+    np.testing.assert_allclose(found.C_KD[:, 0], [1 / 3, -1.0])
 
 
 def test_fewer_distinct_rows_than_clusters_end_with_a_warning():
