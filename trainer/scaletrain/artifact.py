@@ -6,14 +6,17 @@ Nothing is pickled, and no byte of model.safetensors depends on time, host or nu
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as format_tensors
 
@@ -51,8 +54,9 @@ def claim(uri: str) -> Path:
     folder = local_path(uri, "output.uri")
     with _output_problems(uri):
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / f".{SUCCESS}.probe", b"1")
-        (folder / f".{SUCCESS}.probe").unlink()
+        with NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+            probe.write(b"1")
+            probe.flush()
         free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
         raise InvalidData(f"output.uri: {uri}: {free} bytes are free, a model needs more")
@@ -89,20 +93,24 @@ def read(uri: str | os.PathLike[str]) -> Model:
     folder = local_path(os.fspath(uri), "uri")
     if not (folder / SUCCESS).exists():
         raise InvalidData(f"{folder} holds no complete model: {SUCCESS} is missing")
-    tensors = (folder / TENSORS).read_bytes()
-    facts = json.loads((folder / FACTS).read_bytes())
+    with _input_problems(folder):
+        tensors = (folder / TENSORS).read_bytes()
+        facts = dict(json.loads((folder / FACTS).read_bytes()))
     if facts.get("format") != FORMAT:
         raise InvalidData(f"{folder / FACTS} has format {facts.get('format')}; this version reads format {FORMAT}")
-    if hashlib.sha256(tensors).hexdigest() != facts["sha256"]:
+    if hashlib.sha256(tensors).hexdigest() != facts.get("sha256"):
         raise InvalidData(f"{folder / TENSORS} is damaged: its SHA-256 is not the one in {FACTS}")
-    return Model(arrays=parse_tensors(tensors), facts=facts)
+    with _input_problems(folder):
+        return Model(arrays=parse_tensors(tensors), facts=facts)
 
 
 def load(uri: str | os.PathLike[str]) -> "BaseEstimator":
     """The fitted scikit-learn estimator, or a Pipeline of the preparation and the estimator, built from numbers alone."""
     from .restore import to_sklearn  # noqa: PLC0415 - scikit-learn and torch take seconds to import
 
-    return to_sklearn(read(uri))
+    model = read(uri)
+    with _input_problems(local_path(os.fspath(uri), "uri")):
+        return to_sklearn(model)
 
 
 @contextmanager
@@ -114,9 +122,22 @@ def _output_problems(uri: str) -> "Iterator[None]":
 
 
 @contextmanager
+def _input_problems(folder: Path) -> "Iterator[None]":
+    """A model file may come from anyone: whatever is wrong with it is one error."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise InvalidData(f"{folder} holds no model that can be read: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
 def _temporary(folder: Path, names: Mapping[str, bytes]) -> "Iterator[dict[str, Path]]":
-    """Names beside the final ones, gone at the end whatever happens."""
-    parts = {name: folder / f".{name}.part" for name in names}
+    """Names beside the final ones, gone at the end whatever happens.
+
+    Nobody else's: a rank of an attempt that was given up may still be writing.
+    """
+    writer = secrets.token_hex(8)
+    parts = {name: folder / f".{name}.{writer}.part" for name in names}
     try:
         yield parts
     finally:

@@ -61,6 +61,8 @@ def to_sklearn(model: Model) -> "BaseEstimator":
     if facts["featuresNamed"]:
         # Only the first step sees the columns: the others get arrays from the step before.
         first = steps[0][1] if steps else estimator
+        if len(facts["features"]) != first.n_features_in_:
+            raise ValueError(f"{len(facts['features'])} names for {first.n_features_in_} features")
         first.feature_names_in_ = np.array(facts["features"], dtype=object)
     return Pipeline([*steps, (workload.name, estimator)]) if steps else estimator
 

@@ -1,15 +1,20 @@
 """A model is written whole or not at all, and read only if it is whole."""
 
+import functools
+import json
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 
-from scaletrain.artifact import FACTS, SUCCESS, TENSORS, Model, claim, read, save
+from scaletrain.artifact import FACTS, SUCCESS, TENSORS, Model, claim, load, read, save
 from scaletrain.errors import InvalidData, InvalidSpec
 
 SMALL = Model(arrays={"estimator/b": np.arange(3.0), "estimator/a": np.eye(2, dtype=np.float32)}, facts={"rows": 3})
@@ -52,9 +57,11 @@ def test_the_bytes_depend_on_the_numbers_only(tmp_path: Path) -> None:
     [
         (lambda folder: (folder / SUCCESS).unlink(), "holds no complete model: _SUCCESS is missing"),
         (lambda folder: (folder / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-1] + b"x"), "is damaged"),
+        (lambda folder: (folder / TENSORS).unlink(), "No such file"),
+        (lambda folder: (folder / FACTS).write_text("{"), "JSONDecodeError"),
         (lambda folder: (folder / FACTS).write_text('{"format": 99}'), "has format 99; this version reads format 1"),
     ],
-    ids=["not finished", "a bit flipped", "of the future"],
+    ids=["not finished", "a bit flipped", "no numbers", "no JSON", "of the future"],
 )
 def test_a_model_that_is_not_whole_is_refused(tmp_path: Path, damage: object, want: str) -> None:
     """With what is wrong."""
@@ -62,6 +69,48 @@ def test_a_model_that_is_not_whole_is_refused(tmp_path: Path, damage: object, wa
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(InvalidData, match=want):
         read(tmp_path)
+
+
+def damaged(**changes: object) -> Callable[[dict[str, Any]], object]:
+    return lambda facts: facts | changes
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no object": (lambda facts: [1, 2], "TypeError|ValueError"),
+    "a list of lists": (lambda facts: functools.reduce(lambda inner, _: [inner], range(500), []), "Error"),
+    "no hash": (lambda facts: {name: facts[name] for name in facts if name != "sha256"}, "is damaged"),
+    "nothing but the hash": (
+        lambda facts: {name: facts[name] for name in ("sha256", "format")},
+        "KeyError: 'workload'",
+    ),
+    "unknown workload": (damaged(workload={"oracle": {}}), "KeyError"),
+    "unknown step": (damaged(prepare=[{"kind": "../../etc"}]), "KeyError"),
+    "a step without numbers": (damaged(prepare=[{"kind": "standard", "rows": 2}]), "KeyError"),
+    "another step": (damaged(prepare=7), "TypeError"),
+    "more names than features": (damaged(features=["a", "b", "c", "d"], featuresNamed=True), "4 names for 3 features"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_facts_of_any_shape_are_one_error(tmp_path: Path, name: str) -> None:
+    """Nobody has to trust a model file to look at it."""
+    damage, want = DAMAGES[name]
+    facts = {"inertia": 0.0, "n_iter": 1, "converged": True, "num_distinct": 2, "restart": 0}
+    common = {"workload": {"kmeans": {"clusters": 2}}, "prepare": [], "classes": None, "features": ["a"] * 3}
+    arrays = {"estimator/cluster_centers": np.eye(2, 3)}
+    save(Model(arrays=arrays, facts={**common, "featuresNamed": False, "estimator": facts}), str(tmp_path))
+    assert isinstance(load(tmp_path), KMeans)
+    (tmp_path / FACTS).write_text(json.dumps(damage(json.loads((tmp_path / FACTS).read_text()))))
+    with pytest.raises(InvalidData, match=want):
+        load(tmp_path)
+
+
+def test_writers_do_not_meet(tmp_path: Path) -> None:
+    """A rank of an attempt that was given up may write to the same folder at the same time."""
+    with ThreadPoolExecutor(4) as pool:
+        saved = list(pool.map(lambda _: (claim(str(tmp_path)), save(LARGE, str(tmp_path)))[1].sha256, range(20)))
+    assert {read(tmp_path).facts["sha256"]} == set(saved)
+    assert {path.name for path in tmp_path.iterdir()} == {TENSORS, FACTS, SUCCESS}
 
 
 def test_a_full_disk_leaves_the_older_model_as_it_was(tmp_path: Path) -> None:
