@@ -63,12 +63,11 @@ class KMeansResult:
 
     def to_sklearn(self, params: KMeans, classes: np.ndarray | None = None) -> "SklearnKMeans":
         """A fitted KMeans without `labels_`: there is one for each training row, on the rank that had it."""
-        from sklearn.cluster import KMeans as SklearnKMeans  # noqa: PLC0415 - takes a second
+        from .restored import KMeans as RestoredKMeans  # noqa: PLC0415 - scikit-learn takes a second to import
 
-        model = SklearnKMeans(
+        model = RestoredKMeans(
             len(self.centers_KD), n_init=params.restarts, max_iter=params.max_iterations, tol=params.tolerance
         )
-        # scikit-learn wants rows of the centres' own dtype, and people's rows are float64.
         model.cluster_centers_ = self.centers_KD.astype(np.float64)
         model.inertia_, model.n_iter_ = self.inertia, self.n_iter
         model.n_features_in_, model._n_threads = self.centers_KD.shape[1], torch.get_num_threads()
