@@ -6,6 +6,7 @@ the culprit: its own clear words, then what the cluster did to it, then its own 
 only noticed that somebody else is gone.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,6 +126,7 @@ _PEER_LOST_TEXTS = (
     "distnetworkerror",
     "diststoreerror",
 )
+_EXCEPTION_LINE = re.compile(r"(\[\S+\]:? ?)?[\w.]*(Error|Exception)(: .+)?")  # a launcher may put [rank] before it
 _TAINT_MANAGER = "DeletionByTaintManager"
 _POD_GC = "DeletionByPodGC"
 
@@ -253,11 +255,18 @@ def examine(spec: Spec, pod: Pod) -> Evidence:
 
 
 def _last_words(pod: Pod, word: LastWord | None) -> str:
-    """The exception that the worker named; else the last line of its log; else what the kubelet says."""
+    """The exception that the worker named; else the telling line of its log; else what the kubelet says."""
     if word is not None:
-        return ": ".join(filter(None, (word.error, word.message)))
-    lines = pod.terminated.message.strip().splitlines() if pod.terminated else []
-    return lines[-1].strip() if lines else ": ".join(filter(None, (pod.reason, pod.message)))
+        error = None if word.error == word.reason else word.error  # the reason is told anyway
+        return ": ".join(filter(None, (error, word.message)))
+    line = _telling_line(pod.terminated.message) if pod.terminated else ""
+    return line or ": ".join(filter(None, (pod.reason, pod.message)))
+
+
+def _telling_line(log: str) -> str:
+    """The last line in which Python names an exception; else the last one with a word in it: launchers end with rulers."""
+    lines = [line.strip() for line in log.splitlines() if any(map(str.isalnum, line))]
+    return next((line for line in reversed(lines) if _EXCEPTION_LINE.fullmatch(line)), lines[-1] if lines else "")
 
 
 def _vanished(index: int) -> Failure:

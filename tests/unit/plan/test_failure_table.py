@@ -348,10 +348,28 @@ def test_the_last_failure_names_everything_that_is_known() -> None:
     assert plan.status.message == "attempt 1 after UserError of worker 1 on n1: ValueError: bad value"
 
 
-def test_a_program_without_last_words_is_quoted_by_its_last_line() -> None:
-    """FallbackToLogsOnError gives the end of the log."""
-    pod = failed(0, message="Traceback (most recent call last):\n  File x\nKeyError: 'y'\n")
-    assert decide(started(make_job()), [pod], after(60)).status.last_failure.message == "KeyError: 'y'"
+@pytest.mark.parametrize(
+    ("log", "want"),
+    [
+        ("Traceback (most recent call last):\n  File x\nKeyError: 'y'\n", "KeyError: 'y'"),
+        (
+            "[rank1]: ValueError: bad\nTraceback:\na.b.ChildFailedError:\n====\n x.py FAILED\n====\n",
+            "[rank1]: ValueError: bad",
+        ),
+        ("loading\nsegmentation fault\n-----\n", "segmentation fault"),
+    ],
+    ids=["Python", "torchrun", "no exception"],
+)
+def test_a_program_without_last_words_is_quoted_by_the_telling_line_of_its_log(log: str, want: str) -> None:
+    """FallbackToLogsOnError gives the end of the log, where launchers add lines that say nothing."""
+    assert decide(started(make_job()), [failed(0, message=log)], after(60)).status.last_failure.message == want
+
+
+def test_a_reason_is_not_told_twice() -> None:
+    """The type of the trainer's own errors is the reason, which stands beside the words."""
+    message = word(rank=0, reason="InvalidData", error="InvalidData", message="x.csv: column y is missing")
+    plan = decide(started(make_job()), [failed(0, code=2, message=message)], after(60))
+    assert plan.status.last_failure.message == "x.csv: column y is missing"
 
 
 @pytest.mark.parametrize(
