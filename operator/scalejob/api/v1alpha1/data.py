@@ -143,7 +143,8 @@ class Prepare(Model):
 
     missing: Missing = Field(
         default=Missing.ERROR,
-        description="What to do with NaN and null in features: error, drop the row, or put in the column's mean or median. Infinite values are errors.",
+        description="What to do with NaN and null: error; drop the row, also if only its label is missing; or put in the mean or median of the"
+        " feature, while a missing label stays an error. Infinite values, and those beyond 1e75, are errors.",
     )
     scale: Scale = Field(
         default=Scale.NONE,

@@ -75,7 +75,9 @@ class Progress(Model):
     of: int | None = Field(default=None, description="Steps at most.")
     metric: str | None = Field(default=None, description="Name of the metric that is followed.")
     value: str | None = Field(default=None, description="Its present value.")
-    eta_seconds: int | None = Field(default=None, description="Estimated seconds to the end.")
+    eta_seconds: int | None = Field(
+        default=None, description="Estimated seconds to the end of the phase, where its number of steps is known."
+    )
     updated_at: str | None = Field(default=None, description="When this was read (RFC 3339).")
     summary: str = Field(default="", description="One line for the printed column.")
 
