@@ -18,6 +18,11 @@ def gram(X_ND: Tensor) -> Tensor:
     return torch.from_numpy(np.matmul(values.T, values))
 
 
+def product(A_KN: Tensor, X_ND: Tensor) -> Tensor:
+    """A X for few rows K, by numpy: twice as fast as torch then."""
+    return torch.from_numpy(np.matmul(A_KN.numpy(), X_ND.numpy()))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solver:
     """A = S R S with S diagonal and R of unit diagonal, R factored: by Cholesky, or by eigenvectors if A is singular."""

@@ -18,9 +18,9 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.exact import sum_blocks
 
-from .linalg import gram
+from .linalg import gram, product
 from .losses import MarginLoss, hinge
-from .moments import SLACK, Moments, row_weights
+from .moments import SLACK, Moments
 
 STEPS_T = 0.5 ** torch.arange(1, 17, dtype=torch.float64)
 
@@ -92,9 +92,8 @@ class MarginProblem:
             m_N = sign_N * self._decision(X_ND, point_P)
             slope_N = cost_N * loss.slope(m_N)
             sides_2N = torch.stack([slope_N * (sign_N > 0), -slope_N * (sign_N < 0)])
-            sides_2P = torch.cat(
-                [sides_2N @ X_ND - torch.outer(sides_2N.sum(1), self.shift_D), sides_2N.sum(1)[:, None]], dim=1
-            )
+            sum_2 = sides_2N.sum(1, keepdim=True)
+            sides_2P = torch.cat([product(sides_2N, X_ND) - sum_2 * self.shift_D, sum_2], dim=1)
             values_2 = torch.stack([cost_N @ loss.value(m_N), cost_N @ hinge(m_N)])
             return [values_2, sides_2P, self._hessian(block, (cost_N * loss.curvature(m_N)).to(dtype))]
 
@@ -131,17 +130,19 @@ class MarginProblem:
     def _labels(self, block: Block) -> tuple[Tensor, Tensor]:
         """y (-1.0 or +1.0) and c of the rows."""
         is_positive_N = block.y_N == self.positive
-        cost_2 = torch.tensor([self.cost_negative, self.cost_positive], dtype=torch.float64)
-        cost_N = row_weights(block) * cost_2[is_positive_N.to(torch.int64)]
-        return is_positive_N.to(torch.float64).mul_(2).sub_(1), cost_N
+        cost_N = torch.where(is_positive_N, _scalar(self.cost_positive), _scalar(self.cost_negative))
+        sign_N = torch.where(is_positive_N, _scalar(1.0), _scalar(-1.0))
+        return sign_N, cost_N if block.weight_N is None else cost_N * block.weight_N
 
     def _hessian(self, block: Block, curvature_N: Tensor) -> Tensor:
         """sum of curvature * (x - shift, 1)(x - shift, 1)', over the rows where it is not 0. Returns float64."""
         active_A = curvature_N.nonzero()[:, 0]
-        root_A = curvature_N[active_A].sqrt()[:, None]
+        root_A = curvature_N[active_A].sqrt()
         X_AD = block.X_ND if len(active_A) == len(block) else block.X_ND.index_select(0, active_A)
-        X_AP = torch.cat([(X_AD.to(root_A.dtype) - self.shift_D.to(root_A.dtype)) * root_A, root_A], dim=1)
-        return gram(X_AP).to(torch.float64)
+        X_AP = torch.empty(len(active_A), X_AD.shape[1] + 1, dtype=root_A.dtype)
+        torch.sub(X_AD, self.shift_D.to(root_A.dtype), out=X_AP[:, :-1])
+        X_AP[:, -1] = 1
+        return gram(X_AP.mul_(root_A[:, None])).to(torch.float64)
 
     def _bounds(self, point_P: Tensor, loss: MarginLoss) -> list[Tensor]:
         n, norm_P = self.blocks.num_rows, self.norm_P
@@ -151,3 +152,8 @@ class MarginProblem:
         # A Hessian summed in float32 may exceed its bound by rounding.
         hessian_PP = self.max_cost * loss.max_curvature * torch.outer(norm_P, norm_P) * 1.01
         return [torch.full((2,), value, dtype=torch.float64), gradient_P.expand(2, -1), hessian_PP]
+
+
+def _scalar(value: float) -> Tensor:
+    """float64: a plain number would make `torch.where` compute in float32."""
+    return torch.tensor(value, dtype=torch.float64)
