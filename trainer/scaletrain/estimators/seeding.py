@@ -2,14 +2,11 @@
 
 k-means|| (Bahmani et al. 2012): from one row drawn at random, five rounds in which each row is taken with probability
 2 K w d^2 / sum w d^2, where d is its distance to what was taken so far; the candidates, weighted with the rows they are nearest
-to, are then clustered on rank 0 by scikit-learn (greedy k-means++ and Lloyd).
+to, are then clustered on rank 0.
 
 Legend: N rows of a block, D features, K clusters, A candidates, F new ones.
 """
 
-import warnings
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,11 +16,11 @@ from scaletrain.exact import sum_blocks
 from .draws import Key, Purpose, draw_rows, gather_rows, uniform
 from .moments import row_weights
 from .nearest import Points, RowState, nearest, square_bound, squared_distances
+from .recluster import recluster
 
 OVERSAMPLING = 2
 ROUNDS = 5
 MAX_ROUNDS = 50  # while there are fewer candidates than clusters
-RECLUSTER_RUNS = 3
 
 
 def random_centers(data: Points, K: int, seed: int, restart: int) -> Tensor:
@@ -45,7 +42,7 @@ def parallel_centers(data: Points, K: int, seed: int, restart: int) -> Tensor:
             candidates.add(_rows(data, row_F))
     weight_A = candidates.weights()
     if data.comm.rank == 0:
-        C_KD = _recluster(candidates.C_AD, weight_A, K, Key(seed, Purpose.RECLUSTER, restart))
+        C_KD = recluster(candidates.C_AD, weight_A, K, Key(seed, Purpose.RECLUSTER, restart))
     else:
         C_KD = torch.empty(K, data.blocks.num_features, dtype=data.dtype)
     return data.comm.broadcast(C_KD)
@@ -105,18 +102,3 @@ class _Candidates:
 
 def _rows(data: Points, row_K: Tensor) -> Tensor:
     return (gather_rows(data.comm, data.blocks, row_K) - data.shift_D).to(data.dtype)
-
-
-def _recluster(C_AD: Tensor, weight_A: Tensor, K: int, key: Key) -> Tensor:
-    """Clusters the candidates; with too few of them, takes them in turn."""
-    from sklearn.cluster import KMeans  # noqa: PLC0415 - rank 0 alone needs these
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
-
-    if len(C_AD) <= K:
-        return C_AD[torch.arange(K) % len(C_AD)]
-    model = KMeans(K, n_init=RECLUSTER_RUNS, random_state=int(key.words(1)[0] >> np.uint64(32)))
-    with warnings.catch_warnings(), threadpool_limits(1):  # sums of several threads depend on their number
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct candidates than clusters: Lloyd tells
-        model.fit(C_AD.numpy(), sample_weight=weight_A.numpy())
-    return torch.from_numpy(model.cluster_centers_)
