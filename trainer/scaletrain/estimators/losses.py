@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 class MarginLoss(Protocol):
     max_curvature: float
+    is_smooth: bool  # the curvature is continuous
 
     def value(self, m: Tensor) -> Tensor: ...
 
@@ -32,6 +33,7 @@ class SquaredHinge:
     """max(0, 1 - m)^2, the loss of scikit-learn's LinearSVC."""
 
     max_curvature: float = 2.0
+    is_smooth: bool = False
 
     def value(self, m: Tensor) -> Tensor:
         return (1 - m).clamp_(min=0).square_()
@@ -54,6 +56,7 @@ class Logistic:
     """log(1 + exp(-m))."""
 
     max_curvature: float = 0.25
+    is_smooth: bool = True
 
     def value(self, m: Tensor) -> Tensor:
         return softplus(-m, threshold=40)
@@ -77,6 +80,7 @@ class SmoothHinge:
     """max(0, 1 - m) with its corner at 1 replaced by a parabola on [1 - 2 width, 1]; never above the hinge."""
 
     width: float
+    is_smooth: bool = False
 
     @property
     def max_curvature(self) -> float:

@@ -10,6 +10,7 @@ Legend: N rows of a block, D features, P = D + 1, T step sizes.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -25,13 +26,21 @@ from .moments import SLACK, Moments
 STEPS_T = 0.5 ** torch.arange(1, 17, dtype=torch.float64)
 
 
+class Hessian(IntEnum):
+    """How to sum the Hessian. It takes most of the time of a pass."""
+
+    NONE = 0
+    FAST = 1  # in the dtype of the features
+    PRECISE = 2  # in float64
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """f and its derivatives at a point. The penalty is included."""
 
     value: float
     gradient_P: Tensor
-    hessian_PP: Tensor
+    hessian_PP: Tensor | None  # None if it was not asked for
     positive_P: Tensor  # the part of the loss's gradient that comes from rows with y = +1
     negative_P: Tensor  # and from the others
     hinge: float  # sum of c_i max(0, 1 - margin)
@@ -82,9 +91,9 @@ class MarginProblem:
         """The gradient by (w, b) from that by (w, offset)."""
         return torch.cat([gradient_P[:-1] + self.shift_D * gradient_P[-1], gradient_P[-1:]])
 
-    def evaluate(self, point_P: Tensor, loss: MarginLoss, *, precise: bool = False) -> Evaluation:
-        """One pass over the blocks, one collective. precise: the Hessian in float64 whatever the dtype of the features."""
-        dtype = torch.float64 if precise else self.x.dtype
+    def evaluate(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> Evaluation:
+        """One pass over the blocks, one collective."""
+        dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
@@ -95,14 +104,17 @@ class MarginProblem:
             sum_2 = sides_2N.sum(1, keepdim=True)
             sides_2P = torch.cat([product(sides_2N, X_ND) - sum_2 * self.shift_D, sum_2], dim=1)
             values_2 = torch.stack([cost_N @ loss.value(m_N), cost_N @ hinge(m_N)])
+            if hessian is Hessian.NONE:
+                return [values_2, sides_2P]
             return [values_2, sides_2P, self._hessian(block, (cost_N * loss.curvature(m_N)).to(dtype))]
 
-        values_2, sides_2P, hessian_PP = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_P, loss))
+        bounds = self._bounds(point_P, loss)[: 2 if hessian is Hessian.NONE else 3]
+        values_2, sides_2P, *hessians = sum_blocks(self.comm, self.blocks, partial, bounds)
         penalty_PP = self.penalty_PP()
         return Evaluation(
             value=float(values_2[0]) + float(point_P @ penalty_PP @ point_P) / 2,
             gradient_P=sides_2P.sum(0) + penalty_PP @ point_P,
-            hessian_PP=hessian_PP + penalty_PP,
+            hessian_PP=hessians[0] + penalty_PP if hessians else None,
             positive_P=sides_2P[0],
             negative_P=sides_2P[1],
             hinge=float(values_2[1]),

@@ -15,14 +15,15 @@ from scaletrain.errors import TrainerError
 
 from .base import Progress
 from .leader import lead
-from .linalg import factor
+from .linalg import Solver, factor
 from .losses import MarginLoss, SmoothHinge
-from .margin import STEPS_T, Evaluation, MarginProblem
+from .margin import STEPS_T, Evaluation, Hessian, MarginProblem
 
 ARMIJO = 1e-4
 ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
 SINGULAR = 1e-14  # relative; see `factor`
 LOSE_DIGITS = 0.01  # a Hessian in float32 will do as long as condition * epsilon stays below
+SHORT, SLOW = 0.05, 0.1  # decrements: of a value, of the one before
 FIRST_WIDTH, SHRINK, JUMP, LAST_WIDTH = 1.0, 0.3, 0.01, 1e-9  # of the smooth hinge
 TOO_LARGE = 1e100
 
@@ -60,45 +61,55 @@ class _State:
     first: Evaluation  # at 0
     certificate: float
     width: float  # of the smooth hinge; unused otherwise
-    precise: bool
+    solver: Solver  # of the Hessian here, or at an earlier point
+    hessian: Hessian  # how Hessians are summed from now on
     n_iter: int
 
 
 def minimise(
     problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
 ) -> Solution:
-    """Minimises a smooth loss until certificate and Newton decrement (relative to the value) are within the tolerance."""
+    """Minimises a loss until certificate and Newton decrement (relative to the value) are within the tolerance.
+
+    If the curvature is continuous, a Hessian is kept for the next steps once steps are short, as long as they go on to be
+    ten times shorter each.
+    """
 
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state = newton.start(width=0.0, precise=False)
+        state, before = newton.start(width=0.0, hessian=Hessian.FAST), float("inf")
         while True:
-            direction_P, decrement, precise = newton.direction(state)
-            # Relative to the first value only where all loss is gone, as it can be without a penalty.
-            small = (
-                decrement <= options.tolerance * state.at.value
-                or state.at.value <= options.tolerance * state.first.value
-            )
-            converged = small and state.certificate <= options.tolerance
-            if converged or state.n_iter == options.max_iterations:
+            direction_P, decrement = newton.direction(state)
+            converged = state.certificate <= options.tolerance and _is_small(decrement, state, options.tolerance)
+            if converged or state.n_iter >= options.max_iterations:
                 return state, converged
-            following = newton.step(replace(state, precise=precise), direction_P, decrement)
-            if following is None:
+            is_stale = state.at.hessian_PP is None
+            if is_stale and decrement > SLOW * before:
+                state, before = newton.refresh(state), float("inf")
+                continue
+            keep = loss.is_smooth and decrement <= SHORT * state.at.value
+            following = newton.step(state, direction_P, decrement, Hessian.NONE if keep else state.hessian)
+            if following is None and not is_stale:
                 return state, False
-            state = following
+            state, before = following or newton.refresh(state), decrement
 
     return _lead(problem, lambda width: loss, certify, solve, options, progress)
+
+
+def _is_small(decrement: float, state: _State, tolerance: float) -> bool:
+    """Relative to the first value only where all loss is gone, as it can be without a penalty."""
+    return decrement <= tolerance * state.at.value or state.at.value <= tolerance * state.first.value
 
 
 def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress) -> Solution:
     """Minimises the hinge loss until the relative duality gap is within the tolerance."""
 
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, wider = newton.start(width=FIRST_WIDTH, precise=True), None
+        state, wider = newton.start(width=FIRST_WIDTH, hessian=Hessian.PRECISE), None
         while state.certificate > options.tolerance and state.n_iter < options.max_iterations:
-            direction_P, decrement, _ = newton.direction(state)
+            direction_P, decrement = newton.direction(state)
             gap = state.certificate * hinge_objective(problem, state.at, state.point_P)
             is_minimum = gap <= 2 * smoothing_gap(state.at, state.point_P)
-            following = None if is_minimum else newton.step(state, direction_P, decrement)
+            following = None if is_minimum else newton.step(state, direction_P, decrement, Hessian.PRECISE)
             if following is None and state.width <= LAST_WIDTH:
                 break
             state, wider = (following, wider) if following else (newton.narrow(state, wider), state)
@@ -154,26 +165,31 @@ class _Newton:
     def __init__(self, problem: MarginProblem, ask: Callable[[Tensor], Evaluation | Tensor], certify: Certify) -> None:
         self._problem, self._ask, self._certify = problem, ask, certify
 
-    def start(self, *, width: float, precise: bool) -> _State:
+    def start(self, *, width: float, hessian: Hessian) -> _State:
         point_P = torch.zeros(len(self._problem.x.mean_D) + 1, dtype=torch.float64)
-        first = self._ask(_request(point_P, width=width, precise=precise))
+        first = self._ask(_request(point_P, width=width, hessian=hessian))
         certificate = self._certify(self._problem, first, first, point_P)
+        solver = self._factor(first)
         return _State(
-            point_P=point_P, at=first, first=first, certificate=certificate, width=width, precise=precise, n_iter=0
+            point_P=point_P,
+            at=first,
+            first=first,
+            certificate=certificate,
+            width=width,
+            solver=solver,
+            hessian=self._needed(solver, hessian),
+            n_iter=0,
         )
 
-    def direction(self, state: _State) -> tuple[Tensor, float, bool]:
-        """Newton's direction, half its decrement (what the value can still fall by), and whether the Hessian needs float64."""
-        free = self._problem.free
-        solver = factor(state.at.hessian_PP[:free, :free], SINGULAR)
+    def direction(self, state: _State) -> tuple[Tensor, float]:
+        """Newton's direction, and half its decrement: what the value can still fall by."""
         direction_P = torch.zeros_like(state.point_P)
-        direction_P[:free] = solver.solve(-state.at.gradient_P[:free])
-        lost = solver.condition * torch.finfo(self._problem.x.dtype).eps > LOSE_DIGITS or solver.rank < free
-        return direction_P, -float(state.at.gradient_P @ direction_P) / 2, state.precise or lost
+        direction_P[: self._problem.free] = state.solver.solve(-state.at.gradient_P[: self._problem.free])
+        return direction_P, -float(state.at.gradient_P @ direction_P) / 2
 
-    def step(self, state: _State, direction_P: Tensor, decrement: float) -> _State | None:
+    def step(self, state: _State, direction_P: Tensor, decrement: float, hessian: Hessian) -> _State | None:
         """The state after the full step, or a shorter one; None if no step makes the value smaller."""
-        following = self._move(state, state.point_P + direction_P, state.width)
+        following = self._move(state, state.point_P + direction_P, state.width, hessian)
         needed = 2 * ARMIJO * decrement - ROUNDING * abs(state.at.value)
         if following.at.value <= state.at.value - needed:
             return following
@@ -182,7 +198,11 @@ class _Newton:
         if not bool(good_T.any()):
             return None
         best = int(torch.where(good_T, values_T, torch.inf).argmin())
-        return self._move(state, state.point_P + STEPS_T[best] * direction_P, state.width)
+        return self._move(state, state.point_P + STEPS_T[best] * direction_P, state.width, state.hessian)
+
+    def refresh(self, state: _State) -> _State:
+        """The same point with its own Hessian."""
+        return replace(self._move(state, state.point_P, state.width, state.hessian), n_iter=state.n_iter)
 
     def narrow(self, state: _State, wider: _State | None) -> _State:
         """From the minimum for one width towards that for a narrower one, given the minimum for a wider one.
@@ -190,25 +210,42 @@ class _Newton:
         While the same rows lie in the parabola, minima are linear in the width: the next one can be extrapolated.
         """
         if wider is None:
-            return replace(self._move(state, state.point_P, state.width * SHRINK), n_iter=state.n_iter)
+            found = self._move(state, state.point_P, state.width * SHRINK, state.hessian)
+            return replace(found, n_iter=state.n_iter)
         slope_P = (state.point_P - wider.point_P) / (state.width - wider.width)
         for shrink in (JUMP, SHRINK):
             width = state.width * shrink
-            found = replace(
-                self._move(state, state.point_P + (width - state.width) * slope_P, width), n_iter=state.n_iter
-            )
+            found = self._move(state, state.point_P + (width - state.width) * slope_P, width, state.hessian)
+            found = replace(found, n_iter=state.n_iter)
             if found.certificate < state.certificate:
                 return found
         return found
 
-    def _move(self, state: _State, point_P: Tensor, width: float) -> _State:
+    def _move(self, state: _State, point_P: Tensor, width: float, hessian: Hessian) -> _State:
         if not float(point_P.abs().max()) < TOO_LARGE:
             raise TrainerError(f"the coefficients are not finite, or too large, after {state.n_iter} steps")
         at = self._ask(
-            _request(point_P, width=width, precise=state.precise, step=state.n_iter, certificate=state.certificate)
+            _request(point_P, width=width, hessian=hessian, step=state.n_iter, certificate=state.certificate)
         )
-        certificate = self._certify(self._problem, at, state.first, point_P)
-        return replace(state, point_P=point_P, at=at, certificate=certificate, width=width, n_iter=state.n_iter + 1)
+        solver = state.solver if hessian is Hessian.NONE else self._factor(at)
+        return replace(
+            state,
+            point_P=point_P,
+            at=at,
+            certificate=self._certify(self._problem, at, state.first, point_P),
+            width=width,
+            solver=solver,
+            hessian=self._needed(solver, state.hessian),
+            n_iter=state.n_iter + 1,
+        )
+
+    def _factor(self, at: Evaluation) -> Solver:
+        return factor(at.hessian_PP[: self._problem.free, : self._problem.free], SINGULAR)
+
+    def _needed(self, solver: Solver, hessian: Hessian) -> Hessian:
+        """PRECISE once rounding in the dtype of the features shows in the solution."""
+        lost = solver.condition * torch.finfo(self._problem.x.dtype).eps > LOSE_DIGITS
+        return Hessian.PRECISE if lost or solver.rank < self._problem.free else hessian
 
 
 HEADER = 5
@@ -219,13 +256,13 @@ def _request(
     *,
     width: float,
     direction_P: Tensor | None = None,
-    precise: bool = False,
+    hessian: Hessian = Hessian.NONE,
     step: int = 0,
     certificate: float = 0.0,
 ) -> Tensor:
     """What all ranks are asked to do, as numbers: search if there is a direction, else evaluate."""
     is_search = direction_P is not None
-    header = torch.tensor([is_search, width, precise, step, certificate], dtype=torch.float64)
+    header = torch.tensor([is_search, width, hessian, step, certificate], dtype=torch.float64)
     return torch.cat([header, point_P, direction_P if is_search else torch.zeros_like(point_P)])
 
 
@@ -243,13 +280,13 @@ def _lead(
         progress(options.first_step + step, metric=options.metric, value=certificate)
 
     def serve(request: Tensor) -> Evaluation | Tensor:
-        is_search, width, precise, step, certificate = request[:HEADER].tolist()
+        is_search, width, hessian, step, certificate = request[:HEADER].tolist()
         point_P, direction_P = request[HEADER:].split(size)
         if is_search:
             return problem.search(point_P, direction_P, loss_of(width))
         if step:
             report(int(step), certificate)
-        return problem.evaluate(point_P, loss_of(width), precise=bool(precise))
+        return problem.evaluate(point_P, loss_of(width), Hessian(int(hessian)))
 
     def answer(ask: Callable[[Tensor], Evaluation | Tensor]) -> Tensor:
         state, converged = solve(_Newton(problem, ask, certify))
