@@ -22,6 +22,7 @@ from scalejob.plan.model import Job, Plan
 from scalejob.plan.pods import PodDefaults, build_pod
 
 from .container import Place, Unresolvable, build_container, find_place
+from .forks import ForkServer
 from .paths import ROOT
 from .volumes import localise, missing_inputs, prepare_folders
 from .watchdog import watch
@@ -100,6 +101,7 @@ class _Run:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     signals: list[int] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    forks: ForkServer = field(default_factory=ForkServer)
 
     async def to_the_end(self) -> Status:
         with self._signals(), watch(self.job.uid):
@@ -108,6 +110,7 @@ class _Run:
                     await self._step()
             finally:
                 await self._stop(self.workers.values())
+                await self.forks.close()
         if self.signals:
             raise Interrupted(self.signals[0])
         return self.job.status
@@ -136,7 +139,7 @@ class _Run:
         pod = build_pod(self.job, attempt, index, _NO_IMAGE)
         container = build_container(pod, self.job.spec, self.places[attempt])
         try:
-            worker = await start(container, self.job.uid, partial(self._on_line, index))
+            worker = await start(container, self.job.uid, self.forks, partial(self._on_line, index))
         except OSError as error:
             raise Unresolvable(f"cannot start {container.argv[0]}: {error.strerror}") from error
         self.workers[container.name] = worker

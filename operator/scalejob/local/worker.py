@@ -12,6 +12,7 @@ from scalejob.contract import TERMINATION_LIMIT
 from scalejob.plan.model import Pod, Terminated
 
 from .container import Container
+from .forks import IS_POSSIBLE, RANK, Fork, ForkServer
 from .processes import kill_rest, send_signal
 
 # Of the log, as terminationMessagePolicy FallbackToLogsOnError has it.
@@ -56,7 +57,7 @@ class Worker:
     container: Container
     job_uid: str
     log: _Log
-    process: asyncio.SubprocessTransport
+    process: asyncio.SubprocessTransport | Fork
     started: datetime
     terminated: Terminated | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -125,14 +126,22 @@ class Worker:
         return "\n".join(self.log.tail).encode()[-TAIL_BYTES:].decode(errors="ignore") if exit_code else ""
 
 
-async def start(container: Container, job_uid: str, on_line: Callable[[str], None]) -> Worker:
+async def start(container: Container, job_uid: str, forks: ForkServer, on_line: Callable[[str], None]) -> Worker:
     """Starts the process in a session of its own, so that Ctrl-C reaches it through us only. OSError if it cannot be started.
 
     `on_line` is given every line of its log.
     """
-    started = datetime.now(UTC)
-    process, log = await asyncio.get_running_loop().subprocess_exec(
-        lambda: _Log(on_line),
+    started, log = datetime.now(UTC), _Log(on_line)
+    if IS_POSSIBLE and container.argv == RANK:
+        process = await forks.start(container.env, log)
+    else:
+        process = await _execute(container, log)
+    return Worker(container=container, job_uid=job_uid, log=log, process=process, started=started)
+
+
+async def _execute(container: Container, log: _Log) -> asyncio.SubprocessTransport:
+    process, _ = await asyncio.get_running_loop().subprocess_exec(
+        lambda: log,
         *container.argv,
         env=dict(container.env),
         stdin=asyncio.subprocess.DEVNULL,
@@ -140,4 +149,4 @@ async def start(container: Container, job_uid: str, on_line: Callable[[str], Non
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    return Worker(container=container, job_uid=job_uid, log=log, process=process, started=started)
+    return process
