@@ -107,13 +107,30 @@ def test_a_server_that_is_gone_takes_its_ranks_along_and_is_replaced() -> None:
     served(act)
 
 
-def test_whoever_ends_a_rank_that_does_not_run_yet_ends_it_at_once() -> None:
-    """Ctrl-C while torch is being imported."""
+def test_whoever_ends_a_rank_that_does_not_run_yet_ends_it_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Ctrl-C while torch is being imported: also of the second rank, which the server never read of. Nothing is logged."""
 
     async def act(server: ForkServer) -> None:
-        watched, fork = await rank(server)
-        os.kill(fork.get_pid(), signal.SIGTERM)
-        assert (await watched.end(fork))[0] == -signal.SIGTERM
+        ranks = [await rank(server), await rank(server)]
+        os.kill(ranks[0][1].get_pid(), signal.SIGTERM)
+        assert [(await watched.end(fork))[0] for watched, fork in ranks] == [-signal.SIGTERM] * 2
+
+    served(act)
+    assert caplog.records == []
+
+
+def test_hundreds_of_ranks_are_asked_for_before_the_server_reads() -> None:
+    """The channel is full then; who asks waits, and takes no rank for one that cannot be started."""
+
+    async def act(server: ForkServer) -> None:
+        _, first = await rank(server)
+        os.kill(first.get_pid(), signal.SIGSTOP)
+        asked = asyncio.gather(*(rank(server) for _ in range(400)))
+        await asyncio.sleep(0.2)
+        assert not asked.done()
+        os.kill(first.get_pid(), signal.SIGKILL)
+        ends = [await watched.end(fork) for watched, fork in await asked]
+        assert {code for code, _ in ends} == {-signal.SIGKILL}
 
     served(act)
 

@@ -19,6 +19,7 @@ from scalejob.contract import Env
 
 RANK = (sys.executable, "-m", "scaletrain")
 SERVER = "scaletrain.forkserver"
+SEND_SECONDS = 0.05  # until a full channel is tried again
 IS_POSSIBLE = hasattr(os, "pidfd_open")  # where the server can wait for its forks
 # What tells the processes of one worker from those of another: the server belongs to all of them.
 _OF_ONE_WORKER = (Env.INDEX, Env.ATTEMPT)
@@ -88,15 +89,25 @@ class ForkServer:
             lambda: _Output(protocol), os.fdopen(reader, "rb", buffering=0)
         )
         self._asked.append(fork)
-        with (
-            TemporaryFile("w+") as file,
-            suppress(BrokenPipeError),
-        ):  # the server has just ended: `_ended` tells the fork
+        with TemporaryFile("w+") as file:
             json.dump(dict(env), file)
             file.seek(0)
-            socket.send_fds(self._channel, [b"start"], [file.fileno(), writer])
+            await self._send(file.fileno(), writer)
         os.close(writer)
         return fork
+
+    async def _send(self, environ: int, output: int) -> None:
+        """Waits while the channel is full, as with hundreds of ranks before torch is imported."""
+        channel = self._channel
+        while channel is not None and channel is self._channel:
+            try:
+                socket.send_fds(channel, [b"start"], [environ, output])
+            except BlockingIOError:
+                await asyncio.sleep(SEND_SECONDS)
+            except (BrokenPipeError, ConnectionResetError):  # the server has just ended: `_ended` tells the fork
+                return
+            else:
+                return
 
     async def close(self) -> None:
         """Ends the server. Ranks that still run are left to who ends the run."""
@@ -127,7 +138,10 @@ class ForkServer:
         asyncio.get_running_loop().add_reader(ours, self._on_message, ours)
 
     def _on_message(self, channel: socket.socket) -> None:
-        message = channel.recv(4096)
+        try:
+            message = channel.recv(4096)
+        except ConnectionResetError:  # the server has ended with messages that it had not read
+            message = b""
         if not message:
             asyncio.get_running_loop().remove_reader(channel)
             channel.close()
