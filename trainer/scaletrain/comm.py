@@ -38,11 +38,14 @@ class Op(Enum):
 
 
 class Comm(Protocol):
-    """The ranks of one job. Every rank calls the same collectives in the same order."""
+    """The ranks of one job. Every rank calls the same collectives in the same order.
+
+    A collective takes a tensor on any device and returns its result on that one.
+    """
 
     rank: int
     size: int
-    device: torch.device  # where tensors given to collectives live
+    device: torch.device  # where rows live, and by way of which the ranks talk
 
     def all_reduce(self, value: Tensor, op: Op = Op.SUM) -> Tensor:
         """A new tensor: `op` over the ranks' `value`, element by element. SUM takes int64 only."""
@@ -94,8 +97,6 @@ class TorchComm:
         self.size = rank.world_size
         self.device = placement.device
         self._meeting = meeting
-        if placement.device.type == "cuda":
-            torch.cuda.set_device(placement.device)
         if _is_loopback(rank.master_addr):
             # gloo would look for the address of the host's name, which need not be one that can be reached.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback_interface())
@@ -110,21 +111,22 @@ class TorchComm:
 
     def all_reduce(self, value: Tensor, op: Op = Op.SUM) -> Tensor:
         assert op is not Op.SUM or value.dtype == torch.int64, "float sums depend on the order; see scaletrain.exact"
-        result = value.clone()
+        result = value.to(self.device, copy=True)
         _finish(dist.all_reduce(result, REDUCE[op], async_op=True), "all_reduce")
-        return result
+        return result.to(value.device)
 
     def broadcast(self, value: Tensor, root: int = 0) -> Tensor:
-        result = value.clone()
+        result = value.to(self.device, copy=True)
         _finish(dist.broadcast(result, root, async_op=True), "broadcast")
-        return result
+        return result.to(value.device)
 
     def all_gather(self, value: Tensor) -> list[Tensor]:
         counts = self._gather_equal(torch.tensor([len(value)], device=self.device))
         lengths = [int(count) for count in counts]
-        padded = value.new_zeros((max(lengths), *value.shape[1:]))
+        padded = torch.zeros((max(lengths), *value.shape[1:]), dtype=value.dtype, device=self.device)
         padded[: len(value)] = value
-        return [part[:length] for part, length in zip(self._gather_equal(padded), lengths, strict=True)]
+        parts = zip(self._gather_equal(padded), lengths, strict=True)
+        return [part[:length].to(value.device) for part, length in parts]
 
     def barrier(self) -> None:
         here = torch.zeros(1, dtype=torch.int64, device=self.device)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.utils.deterministic
 
 from .errors import InvalidSpec
 from .rank import Rank
@@ -34,3 +35,13 @@ def choose(rank: Rank, asked: str, num_gpus: int) -> Placement:
     if asked == "gloo" or num_gpus < rank.world_size:
         return Placement(device=torch.device("cpu"), backend="gloo")
     return Placement(device=torch.device("cuda", rank.local_rank), backend="nccl")
+
+
+def settle(placement: Placement) -> Placement:
+    """Makes this process ready to compute there. On a GPU: the same bits on every run, and no float32 product in TF32."""
+    if placement.device.type == "cuda":
+        torch.cuda.set_device(placement.device)
+        torch.backends.cuda.matmul.allow_tf32 = False  # it keeps three digits
+        torch.use_deterministic_algorithms(True)  # an operation that has no fixed order raises
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    return placement

@@ -23,12 +23,12 @@ def sum_blocks(
 ) -> list[Tensor]:
     """The exact sums of `partial(block)` over all blocks of all ranks, in one collective.
 
-    partial: tensors of float64, one shape each for all blocks. bounds: for each of them a float64 tensor of that very shape
+    partial: tensors of float64 on the block's device, one shape each for all blocks. bounds: for each of them a float64 tensor of that very shape
     or one that broadcasts to it, equal on all ranks; no partial sum exceeds it in magnitude. Bounds of zero are fine.
-    Returns float64 tensors of the bounds' broadcast shape; ranks without blocks take part with zeros, so `bounds` must have
+    Returns float64 tensors of the bounds' broadcast shape, on the bounds' device; ranks without blocks take part with zeros, so `bounds` must have
     the full shape of the partials. Raises FloatingPointError on a partial that is not finite or exceeds its bound.
     """
-    scale = scale_for(torch.cat([bound.reshape(-1) for bound in bounds]))
+    scale = scale_for(torch.cat([bound.reshape(-1) for bound in bounds]).to(comm.device))
     total = torch.zeros(scale.shape, dtype=torch.int64, device=scale.device)
 
     def encoded(block: Block) -> Tensor:
@@ -36,7 +36,8 @@ def sum_blocks(
 
     for value in blocks.map(encoded):
         total += value
-    parts = from_fixed(comm.all_reduce(total), scale).split([bound.numel() for bound in bounds])
+    found = from_fixed(comm.all_reduce(total), scale).to(bounds[0].device)
+    parts = found.split([bound.numel() for bound in bounds])
     return [part.reshape(bound.shape) for part, bound in zip(parts, bounds, strict=True)]
 
 
@@ -62,8 +63,11 @@ def from_fixed(value: Tensor, scale: Tensor) -> Tensor:
 
 
 def max_over_blocks(comm: Comm, blocks: Blocks, fn: Callable[[Block], Tensor], start: Tensor) -> Tensor:
-    """The elementwise maximum of `fn(block)` over all blocks of all ranks; `start` (full shape) where there is none."""
-    result = start.clone()
+    """The elementwise maximum of `fn(block)` over all blocks of all ranks; `start` (full shape) where there is none.
+
+    `fn` returns a tensor on the block's device; the result is on that of `start`.
+    """
+    result = start.to(comm.device, copy=True)
     for value in blocks.map(fn):
         result = torch.maximum(result, value)
-    return comm.all_reduce(result, Op.MAX)
+    return comm.all_reduce(result, Op.MAX).to(start.device)

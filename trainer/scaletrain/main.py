@@ -11,7 +11,7 @@ from scalejob.contract import ExitCode, LastWord
 from . import artifact, signals
 from .comm import Comm, SoloComm, TorchComm
 from .data.load import Dataset, load
-from .device import choose, has_own_gpu
+from .device import choose, has_own_gpu, settle
 from .errors import PeerLost
 from .estimators import estimator_for
 from .estimators.base import Result
@@ -97,11 +97,12 @@ def joined(rank: Rank, spec: Spec, report: Report) -> Iterator[Comm]:
     meeting = None
     try:
         if rank.world_size == 1:
-            yield SoloComm(choose(rank, spec.rendezvous.backend, num_gpus=int(has_own_gpu(rank))).device)
+            placement = settle(choose(rank, spec.rendezvous.backend, num_gpus=int(has_own_gpu(rank))))
+            yield SoloComm(placement.device)
             return
         meeting = meet(rank, has_gpu=has_own_gpu(rank), timeout_seconds=spec.rendezvous.timeout_seconds)
         meeting.watch(report.victim)
-        comm = TorchComm(rank, meeting, choose(rank, spec.rendezvous.backend, meeting.num_gpus))
+        comm = TorchComm(rank, meeting, settle(choose(rank, spec.rendezvous.backend, meeting.num_gpus)))
         yield comm
         comm.close()
     except Exception as error:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# MKL's results may otherwise depend on how the operands are aligned in memory.
-REPRODUCIBLE = {"MKL_CBWR": "AUTO"}
+# Results may otherwise depend, MKL's on how the operands are aligned in memory, cuBLAS's on which workspace was free.
+REPRODUCIBLE = {"MKL_CBWR": "AUTO", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def decide(environ: MutableMapping[str, str]) -> int:

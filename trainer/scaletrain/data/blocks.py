@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 S = TypeVar("S")
@@ -40,6 +41,11 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.row_N)
+
+    @property
+    def device(self) -> torch.device:
+        """Where all that is as long as the rows is computed."""
+        return self.X_ND.device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

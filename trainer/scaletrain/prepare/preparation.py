@@ -124,7 +124,7 @@ def _fit_projection(comm: Comm, train: Blocks, before: Preparation, count: int) 
         return before.view(block) - mean_D
 
     product_DD = products(comm, train, centred, squares(comm, train, centred))
-    variance_D, components_DD = _principal(comm, product_DD / max(1, train.num_rows - 1))
+    variance_D, components_DD = _principal(comm, product_DD.cpu() / max(1, train.num_rows - 1))
     return Projection(
         mean_D=mean_D.cpu().numpy(),
         components_CD=components_DD[:count].cpu().numpy(),
