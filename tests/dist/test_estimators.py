@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 import scaletrain
-from tests.dist.world import model_sha
+from tests.dist.forked import model_sha
 
 FLIGHTS = Path(__file__).parents[2] / "manifests" / "samples" / "data" / "flights.py"
 FEATURES = ["month", "day", "weekday", "dep_hour", "from_jfk", "from_lga", "distance", "air_time", "dep_delay"]

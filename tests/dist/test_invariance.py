@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import scaletrain
-from tests.dist.world import model_sha
+from tests.dist.forked import model_sha
 
 
 @pytest.fixture(scope="module")

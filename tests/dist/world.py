@@ -84,18 +84,9 @@ class World:
 def running(spec: Mapping[str, Any], workers: int, env: Mapping[str, str] | None = None) -> Iterator[World]:
     """The job while the block lasts; whatever still runs then is killed."""
     with tempfile.TemporaryDirectory(prefix="world-") as folder:
-        common = {
-            **{name: value for name, value in os.environ.items() if name not in set(Env)},
-            Env.SPEC: json.dumps(spec),
-            Env.MASTER_ADDR: "127.0.0.1",
-            Env.MASTER_PORT: str(free_port()),
-            Env.WORLD_SIZE: str(workers),
-            Env.LOCAL_WORLD_SIZE: str(workers),
-            Env.OMP_NUM_THREADS: "1",
-            ENV_PROGRESS_SECONDS: "0",
-            **(env or {}),
-        }
-        world = World(processes=[_start(rank, common, Path(folder)) for rank in range(workers)], folder=Path(folder))
+        environments = rank_environments(spec, workers, Path(folder), env)
+        processes = [_start(environment, Path(folder, str(rank))) for rank, environment in enumerate(environments)]
+        world = World(processes=processes, folder=Path(folder))
         try:
             yield world
         finally:
@@ -110,14 +101,23 @@ def run(
         return world.wait(timeout)
 
 
-def model_sha(spec: Mapping[str, Any], workers: int, *, timeout: float = 60) -> str:
-    """The SHA-256 of the model that the job writes. AssertionError with a rank's own words if it fails."""
-    ends = run(spec, workers, timeout=timeout)
-    for end in ends:
-        assert end.exit_code == 0, end.stderr
-    assert ends[0].word is not None
-    assert ends[0].word.model_sha256 is not None
-    return ends[0].word.model_sha256
+def rank_environments(
+    spec: Mapping[str, Any], workers: int, folder: Path, env: Mapping[str, str] | None = None
+) -> list[dict[str, str]]:
+    """What each rank finds in its environment, by rank; `env` changes it for all. Last words go to `folder`."""
+    common = {
+        **{name: value for name, value in os.environ.items() if name not in set(Env)},
+        Env.SPEC: json.dumps(spec),
+        Env.MASTER_ADDR: "127.0.0.1",
+        Env.MASTER_PORT: str(free_port()),
+        Env.WORLD_SIZE: str(workers),
+        Env.LOCAL_WORLD_SIZE: str(workers),
+        Env.OMP_NUM_THREADS: "1",
+        ENV_PROGRESS_SECONDS: "0",
+        **(env or {}),
+    }
+    own = ({Env.RANK: str(rank), Env.LOCAL_RANK: str(rank)} for rank in range(workers))
+    return [common | names | {ENV_TERMINATION_LOG: str(folder / f"{names[Env.RANK]}.word")} for names in own]
 
 
 def free_port() -> int:
@@ -127,7 +127,7 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _start(rank: int, common: Mapping[str, str], folder: Path) -> subprocess.Popen[str]:
-    env = {**common, Env.RANK: str(rank), Env.LOCAL_RANK: str(rank), ENV_TERMINATION_LOG: str(folder / f"{rank}.word")}
-    with (folder / f"{rank}.out").open("w") as out, (folder / f"{rank}.err").open("w") as err:
+def _start(env: Mapping[str, str], place: Path) -> subprocess.Popen[str]:
+    """A rank; what it says goes to `place`.out and `place`.err."""
+    with place.with_suffix(".out").open("w") as out, place.with_suffix(".err").open("w") as err:
         return subprocess.Popen([sys.executable, "-m", "scaletrain"], env=env, stdout=out, stderr=err, text=True)
