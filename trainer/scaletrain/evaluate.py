@@ -28,8 +28,8 @@ from .comm import Comm
 from .data.blocks import Block, Blocks
 from .estimators.base import Result
 from .estimators.draws import Key, Purpose, draw_rows, gather_rows
-from .estimators.host import on_host
 from .estimators.kmeans import KMeansResult
+from .estimators.linalg import first_largest
 from .estimators.logistic import LogisticResult
 from .estimators.moments import max_weight, row_weights
 from .estimators.regression import RegressionResult
@@ -46,7 +46,6 @@ _LEAST_LOG = math.log(np.finfo(np.float64).eps)  # sklearn.metrics.log_loss clip
 
 def evaluate(comm: Comm, workload: Workload, result: Result, blocks: Blocks) -> Metrics:
     """The metrics of the table, equal on all ranks; empty without rows of positive weight."""
-    comm, blocks = on_host(comm, blocks)
     weight = _sum(comm, blocks, row_weights)
     if weight == 0:
         return {}
@@ -108,8 +107,9 @@ _METRICS: dict[type, Callable[..., Metrics]] = {
 def _sum(comm: Comm, blocks: Blocks, term: Callable[[Block], Tensor]) -> float:
     """The exact sum over all rows of a term (N,). Two passes: the first finds its bound."""
     start = torch.zeros(1, dtype=torch.float64)
+    there = start.to(comm.device)
     largest = max_over_blocks(
-        comm, blocks, lambda block: torch.cat([start, term(block).abs()]).amax().reshape(1), start
+        comm, blocks, lambda block: torch.cat([there, term(block).abs()]).amax().reshape(1), start
     )
     (total,) = sum_blocks(comm, blocks, lambda block: [term(block).sum()], [largest[0] * max(blocks.num_rows, 1)])
     return float(total)
@@ -122,7 +122,7 @@ def _two_columns(decision: Tensor) -> Tensor:
 
 def _accuracy(comm: Comm, blocks: Blocks, decision: Callable[[Tensor], Tensor], weight: float) -> float:
     def right(block: Block) -> Tensor:
-        return row_weights(block) * (_two_columns(decision(block.X_ND)).argmax(1) == block.y_N)
+        return row_weights(block) * (first_largest(_two_columns(decision(block.X_ND))) == block.y_N)
 
     return _sum(comm, blocks, right) / weight
 
@@ -137,7 +137,7 @@ def _auc(comm: Comm, blocks: Blocks, scores: Callable[[Block], Tensor]) -> float
 
 def _num_columns(comm: Comm, blocks: Blocks, scores: Callable[[Block], Tensor]) -> int:
     def columns(block: Block) -> Tensor:
-        return torch.tensor([scores(block).shape[1]])
+        return torch.tensor([scores(block).shape[1]]).to(block.device)
 
     return int(max_over_blocks(comm, blocks, columns, torch.zeros(1, dtype=torch.int64))[0])
 
@@ -145,7 +145,7 @@ def _num_columns(comm: Comm, blocks: Blocks, scores: Callable[[Block], Tensor]) 
 def _exact_area(comm: Comm, blocks: Blocks, score: Callable[[Block], Tensor], positive: int) -> float:
     """The area under the ROC curve, by scikit-learn on rank 0."""
     columns = [
-        torch.cat([torch.empty(0, dtype=torch.float64), *blocks.map(column)])
+        torch.cat([torch.empty(0, dtype=torch.float64), *(part.cpu() for part in blocks.map(column))])
         for column in (score, lambda block: (block.y_N == positive).to(torch.float64), row_weights)
     ]
     score_N, is_positive_N, weight_N = (torch.cat(comm.all_gather(column)).numpy() for column in columns)
@@ -165,15 +165,18 @@ def _exact_area(comm: Comm, blocks: Blocks, score: Callable[[Block], Tensor], po
 def _binned_area(comm: Comm, blocks: Blocks, score: Callable[[Block], Tensor], positive: int) -> float:
     """The area under the ROC curve of scores rounded to BINS bins: wrong by half the pairs that share a bin, at most."""
     start = torch.full((2,), -math.inf, dtype=torch.float64)
+    there = start.to(comm.device)
     ends = max_over_blocks(
-        comm, blocks, lambda block: torch.stack([-score(block), score(block)]).amax(1) if len(block) else start, start
+        comm, blocks, lambda block: torch.stack([-score(block), score(block)]).amax(1) if len(block) else there, start
     )
     low, width = -float(ends[0]), float(ends.sum()) or 1.0
 
     def histogram(block: Block) -> list[Tensor]:
         bin_N = ((score(block) - low) / width * (BINS - 1)).round().to(torch.int64)
         cell_N = bin_N + BINS * (block.y_N == positive)
-        return [torch.bincount(cell_N, weights=row_weights(block), minlength=2 * BINS)]
+        # On the CPU, which adds in a fixed order: there are too many bins for `totals_by_group`.
+        count_B = torch.bincount(cell_N.cpu(), weights=row_weights(block).cpu(), minlength=2 * BINS)
+        return [count_B.to(block.device)]
 
     bound = torch.full((2 * BINS,), blocks.num_rows * max_weight(comm, blocks), dtype=torch.float64)
     negative, positives = sum_blocks(comm, blocks, histogram, [bound])[0].split(BINS)

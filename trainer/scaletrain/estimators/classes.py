@@ -15,6 +15,7 @@ from scaletrain.data.blocks import Block, Blocks
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
+from .linalg import totals_by_group
 from .moments import max_weight, row_weights
 
 
@@ -42,7 +43,7 @@ def count_classes(comm: Comm, blocks: Blocks, class_weight: ClassWeight) -> Clas
     bound = torch.full((count,), max(blocks.num_rows, 1) * largest, dtype=torch.float64)
 
     def weights(block: Block) -> list[Tensor]:
-        return [torch.bincount(block.y_N, weights=row_weights(block), minlength=count).to(torch.float64)]
+        return [totals_by_group(block.y_N, row_weights(block), count)]
 
     (total_K,) = sum_blocks(comm, blocks, weights, [bound])
     _require_rows(total_K, blocks.classes)
@@ -53,7 +54,7 @@ def count_classes(comm: Comm, blocks: Blocks, class_weight: ClassWeight) -> Clas
 
 def _number_of_classes(comm: Comm, blocks: Blocks) -> int:
     def largest(block: Block) -> Tensor:
-        return block.y_N.max().reshape(1) + 1 if len(block) else torch.zeros(1, dtype=torch.int64)
+        return block.y_N.max().reshape(1) + 1 if len(block) else block.y_N.new_zeros(1)
 
     seen = int(max_over_blocks(comm, blocks, largest, torch.zeros(1, dtype=torch.int64))[0])
     return seen if blocks.classes is None else max(seen, len(blocks.classes))

@@ -1,4 +1,7 @@
-"""Random draws keyed by the global row number: the same for any number of ranks and any assignment of blocks."""
+"""Random draws keyed by the global row number: the same for any number of ranks and any assignment of blocks.
+
+Numbers are drawn on the CPU, and rows that are gathered come to it.
+"""
 
 from enum import IntEnum
 from typing import NamedTuple
@@ -36,7 +39,7 @@ class Key(NamedTuple):
 
 
 def uniform(key: Key, row_N: Tensor) -> Tensor:
-    """One number in (0, 1) for each row (int64, ascending), float64: Philox with the row as its counter."""
+    """One number in (0, 1) for each row (int64, ascending, on the CPU), float64: Philox with the row as its counter."""
     if not len(row_N):
         return torch.empty(0, dtype=torch.float64)
     first = int(row_N[0])
@@ -63,10 +66,11 @@ def gather_rows(comm: Comm, blocks: Blocks, row_K: Tensor) -> Tensor:
     """The features of the given rows, in their order, on all ranks: float64, shape (K, D)."""
     rows = [torch.empty(0, dtype=torch.int64)]
     values = [torch.empty(0, blocks.num_features, dtype=torch.float64)]
+    there_K = row_K.to(comm.device)
     for block in blocks.blocks:
-        wanted_N = torch.isin(block.row_N, row_K)
-        rows.append(block.row_N[wanted_N])
-        values.append(block.X_ND[wanted_N].to(torch.float64))
+        wanted_N = torch.isin(block.row_N, there_K)
+        rows.append(block.row_N[wanted_N].cpu())
+        values.append(block.X_ND[wanted_N].cpu().to(torch.float64))
     row_F = torch.cat(comm.all_gather(torch.cat(rows)))
     X_FD = torch.cat(comm.all_gather(torch.cat(values)))
     order_F = torch.argsort(row_F)
@@ -79,9 +83,9 @@ def smallest_first(key_N: Tensor, row_N: Tensor) -> Tensor:
 
 
 def _weighted_keys(block: Block, key: Key) -> tuple[Tensor, Tensor]:
-    weight_N = row_weights(block)
+    row_N, weight_N = block.row_N.cpu(), row_weights(block).cpu()
     some_N = weight_N > 0
-    return (-uniform(key, block.row_N).log() / weight_N)[some_N], block.row_N[some_N]
+    return (-uniform(key, row_N).log() / weight_N)[some_N], row_N[some_N]
 
 
 def _smallest(key_N: Tensor, row_N: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,6 @@ from scaletrain.errors import InvalidSpec
 
 from .base import Facts, Progress
 from .given import given_centers
-from .host import on_host
 from .lloyd import Clustering, Limits, lloyd
 from .nearest import Points, nearest, points, squared_distances
 from .seeding import parallel_centers, random_centers
@@ -55,11 +54,11 @@ class KMeansResult:
 
     def labels(self, X_ND: Tensor) -> Tensor:
         """Numbers of the nearest centres, int64."""
-        return nearest(X_ND, torch.from_numpy(self.centers_KD).to(X_ND.dtype))
+        return nearest(X_ND, torch.from_numpy(self.centers_KD).to(X_ND.device, X_ND.dtype))
 
     def squared_distances(self, X_ND: Tensor) -> Tensor:
         """Of each row to its nearest centre, float64."""
-        return squared_distances(X_ND, torch.from_numpy(self.centers_KD), self.labels(X_ND))
+        return squared_distances(X_ND, torch.from_numpy(self.centers_KD).to(X_ND.device), self.labels(X_ND))
 
     def to_sklearn(self, params: KMeans, classes: np.ndarray | None = None) -> "SklearnKMeans":
         """A fitted KMeans without `labels_`: there is one for each training row, on the rank that had it."""
@@ -81,7 +80,6 @@ def restore(params: KMeans, arrays: Mapping[str, np.ndarray], facts: Facts) -> K
 
 def fit(comm: Comm, blocks: Blocks, params: KMeans, *, seed: int, progress: Progress) -> KMeansResult:
     """InvalidSpec if there are more clusters than rows of positive weight, or if given centres do not fit the data."""
-    comm, blocks = on_host(comm, blocks)
     data = points(comm, blocks)
     if params.clusters > data.num_weighted:
         raise InvalidSpec(

@@ -1,4 +1,7 @@
-"""Small dense algebra behind the fits. Runs on one rank, or inside one block."""
+"""Small dense algebra behind the fits. Runs on one rank, or inside one block: then on the block's device.
+
+Legend: N rows, D features, K scores, G groups, C columns, A active columns, R kept directions.
+"""
 
 from dataclasses import dataclass
 
@@ -9,18 +12,57 @@ from torch import Tensor
 # Directions of the scaled matrix below this share of the largest one are taken for linear dependence. In terms of the
 # columns of the data it is the square root: 1e-6, as LinearRegression's `tol` in scikit-learn.
 RANK_TOLERANCE = 1e-12
+MEMBERSHIPS = 1 << 22  # of rows in groups at once, on a GPU: 32 MiB of float64
+
+
+def is_on_cpu(value: Tensor) -> bool:
+    """Whether numpy can take it, and operations keep a fixed order by themselves."""
+    return value.device.type == "cpu"
 
 
 def gram(X_ND: Tensor) -> Tensor:
     """X'X, shape (D, D), in the dtype of X."""
+    if not is_on_cpu(X_ND):
+        return X_ND.T @ X_ND
     # numpy sees that both factors are one matrix and computes half of it (syrk); torch does not.
     values = X_ND.numpy()
     return torch.from_numpy(np.matmul(values.T, values))
 
 
 def product(A_KN: Tensor, X_ND: Tensor) -> Tensor:
-    """A X for few rows K, by numpy: twice as fast as torch then."""
+    """A X for few rows K; on the CPU by numpy, which is twice as fast as torch then."""
+    if not is_on_cpu(X_ND):
+        return A_KN @ X_ND
     return torch.from_numpy(np.matmul(A_KN.numpy(), X_ND.numpy()))
+
+
+def first_largest(score_NK: Tensor) -> Tensor:
+    """The place of the largest of each row, int64 (N,); the lowest of equals, which `argmax` promises nowhere but on the CPU."""
+    if is_on_cpu(score_NK):
+        return score_NK.argmax(1)
+    count = score_NK.shape[1]
+    is_largest_NK = score_NK == score_NK.amax(1, keepdim=True)
+    return torch.where(is_largest_NK, torch.arange(count, device=score_NK.device), count - 1).amin(1)
+
+
+def add_by_group(sum_GC: Tensor, group_N: Tensor, term_NC: Tensor, alpha: int = 1) -> None:
+    """Adds alpha times the terms of each group's rows to the group's sums, in place and in a fixed order."""
+    if is_on_cpu(sum_GC):
+        sum_GC.index_add_(0, group_N, term_NC, alpha=alpha)
+        return
+    number_G1 = torch.arange(len(sum_GC), device=sum_GC.device)[:, None]
+    rows = max(1, MEMBERSHIPS // len(sum_GC))
+    for group_R, term_RC in zip(group_N.split(rows), term_NC.split(rows), strict=True):
+        sum_GC.addmm_((number_G1 == group_R).to(term_RC.dtype), term_RC, alpha=alpha)
+
+
+def totals_by_group(group_N: Tensor, weight_N: Tensor, count: int) -> Tensor:
+    """Sums of the weights of each group's rows, float64 (count,), in a fixed order."""
+    if is_on_cpu(weight_N):
+        return torch.bincount(group_N, weights=weight_N, minlength=count).to(torch.float64)
+    total_G1 = torch.zeros(count, 1, dtype=torch.float64, device=weight_N.device)
+    add_by_group(total_G1, group_N, weight_N[:, None])
+    return total_G1[:, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

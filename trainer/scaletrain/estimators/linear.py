@@ -11,7 +11,6 @@ from scaletrain.data.blocks import Blocks
 
 from . import logistic, regression
 from .base import Facts, Progress
-from .host import on_host
 from .limits import check_features
 
 TASKS = {LinearTask.REGRESSION: regression, LinearTask.CLASSIFICATION: logistic}
@@ -22,7 +21,6 @@ LinearResult = regression.RegressionResult | logistic.LogisticResult
 def fit(comm: Comm, blocks: Blocks, params: Linear, *, seed: int, progress: Progress) -> LinearResult:
     """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from."""
     check_features(blocks.num_features, "linear")
-    comm, blocks = on_host(comm, blocks)
     return TASKS[params.task].fit(comm, blocks, params, seed=seed, progress=progress)
 
 

@@ -16,6 +16,7 @@ from scaletrain.data.blocks import Block
 from scaletrain.exact import sum_blocks
 
 from .draws import gather_rows, smallest_first
+from .linalg import add_by_group
 from .moments import SLACK, row_weights
 from .nearest import Points, RowState, nearest, square_bound, squared_distances
 
@@ -96,15 +97,17 @@ def lloyd(data: Points, C_KD: Tensor, limits: Limits, report: Callable[[int, flo
 def _changes(data: Points, C_KD: Tensor, label: RowState) -> tuple[list[Tensor], int]:
     """Assigns all rows anew. Returns the changes of the sums by cluster (points, weights, counts), and how many rows moved."""
 
+    there_KD = C_KD.to(data.comm.device)
+
     def partial(block: Block) -> list[Tensor]:
         X_ND, label_N = data.of(block), label.of(block)
-        new_N = nearest(X_ND, C_KD)
+        new_N = nearest(X_ND, there_KD)
         row_M = torch.nonzero(new_N != label_N)[:, 0]
-        changes = [torch.zeros(shape, dtype=torch.float64) for shape in (C_KD.shape, (len(C_KD), 2))]
+        changes = [there_KD.new_zeros(shape, dtype=torch.float64) for shape in (C_KD.shape, (len(C_KD), 2))]
         if len(row_M):
             _move(changes, _terms(X_ND, block.weight_N, row_M), label_N[row_M], new_N[row_M])
             label_N.copy_(new_N)
-        return [*changes, torch.tensor(float(len(row_M)), dtype=torch.float64)]
+        return [*changes, torch.tensor(float(len(row_M)), dtype=torch.float64).to(block.device)]
 
     n = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
     point_D = 2 * SLACK * (data.weight * data.square_D).sqrt()  # bounds sums of weight * point, by Cauchy and Schwarz
@@ -118,7 +121,7 @@ def _terms(X_ND: Tensor, weight_N: Tensor | None, row_M: Tensor) -> list[Tensor]
     """What rows add to the sums of their cluster, float64: weight * point, and the weight beside 1 if it is above 0."""
     X_MD = (X_ND if len(row_M) == len(X_ND) else X_ND.index_select(0, row_M)).to(torch.float64)
     if weight_N is None:
-        return [X_MD, torch.ones(len(row_M), 2, dtype=torch.float64)]
+        return [X_MD, torch.ones(len(row_M), 2, dtype=torch.float64, device=X_MD.device)]
     weight_M = weight_N[row_M]
     return [X_MD * weight_M[:, None], torch.stack([weight_M, (weight_M > 0).to(torch.float64)], dim=1)]
 
@@ -127,9 +130,9 @@ def _move(sums: list[Tensor], terms: list[Tensor], old_M: Tensor, new_M: Tensor)
     """Adds terms to the sums of the new clusters and takes them from those of the old ones, in place."""
     had_cluster = bool(old_M[0] >= 0)  # all rows have one, or none
     for sum_K, term_M in zip(sums, terms, strict=True):
-        sum_K.index_add_(0, new_M, term_M)
+        add_by_group(sum_K, new_M, term_M)
         if had_cluster:
-            sum_K.index_add_(0, old_M, term_M, alpha=-1)
+            add_by_group(sum_K, old_M, term_M, alpha=-1)
 
 
 def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums:
@@ -154,11 +157,13 @@ def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums
 def _farthest(data: Points, C_KD: Tensor, label: RowState, count: int) -> list[Tensor]:
     """Squared distance, row number, label and weight of the rows farthest from their centres; ties: the lowest row first."""
 
+    there_KD = C_KD.to(data.comm.device)
+
     def candidates(block: Block) -> list[Tensor]:
         weight_N, label_N = row_weights(block), label.of(block)
-        square_N = squared_distances(data.of(block), C_KD, label_N)
+        square_N = squared_distances(data.of(block), there_KD, label_N)
         some_N = weight_N > 0
-        return _first([values_N[some_N] for values_N in (square_N, block.row_N, label_N, weight_N)], count)
+        return _first([values_N[some_N].cpu() for values_N in (square_N, block.row_N, label_N, weight_N)], count)
 
     found = [[torch.empty(0, dtype=dtype) for dtype in (torch.float64, torch.int64, torch.int64, torch.float64)]]
     found.extend(data.blocks.map(candidates))
@@ -174,10 +179,12 @@ def _first(columns: list[Tensor], count: int) -> list[Tensor]:
 def _assess(data: Points, C_KD: Tensor, label: RowState | None) -> tuple[float, Tensor]:
     """The exact inertia and the rows of each cluster, with the labels that are known or with new ones."""
 
+    there_KD = C_KD.to(data.comm.device)
+
     def partial(block: Block) -> list[Tensor]:
         X_ND = data.of(block)
-        label_N = nearest(X_ND, C_KD) if label is None else label.of(block)
-        inertia = row_weights(block) @ squared_distances(X_ND, C_KD, label_N)
+        label_N = nearest(X_ND, there_KD) if label is None else label.of(block)
+        inertia = row_weights(block) @ squared_distances(X_ND, there_KD, label_N)
         return [inertia, torch.bincount(label_N, minlength=len(C_KD)).to(torch.float64)]
 
     count = torch.full((len(C_KD),), float(data.blocks.num_rows), dtype=torch.float64)

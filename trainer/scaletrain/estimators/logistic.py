@@ -63,7 +63,8 @@ class LogisticResult:
 
     def decision(self, X_ND: Tensor) -> Tensor:
         """Decision values, float64: (N,) for two classes, else (N, K)."""
-        values_NK = X_ND.to(torch.float64) @ torch.from_numpy(self.coef_KD).T + torch.from_numpy(self.intercept_K)
+        coef_KD, intercept_K = (torch.from_numpy(v).to(X_ND.device) for v in (self.coef_KD, self.intercept_K))
+        values_NK = X_ND.to(torch.float64) @ coef_KD.T + intercept_K
         return values_NK[:, 0] if len(self.coef_KD) == 1 else values_NK
 
     def to_sklearn(self, params: Linear, classes: np.ndarray | None) -> "LogisticRegression":

@@ -102,7 +102,7 @@ class MarginProblem:
             slope_N = cost_N * loss.slope(m_N)
             sides_2N = torch.stack([slope_N * (sign_N > 0), -slope_N * (sign_N < 0)])
             sum_2 = sides_2N.sum(1, keepdim=True)
-            sides_2P = torch.cat([product(sides_2N, X_ND) - sum_2 * self.shift_D, sum_2], dim=1)
+            sides_2P = torch.cat([product(sides_2N, X_ND) - sum_2 * self.shift_D.to(block.device), sum_2], dim=1)
             values_2 = torch.stack([cost_N @ loss.value(m_N), cost_N @ hinge(m_N)])
             if hessian is Hessian.NONE:
                 return [values_2, sides_2P]
@@ -122,12 +122,13 @@ class MarginProblem:
 
     def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
         """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
+        there_T = STEPS_T.to(self.comm.device)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
             sign_N, cost_N = self._labels(block)
             z_N, change_N = self._decision(X_ND, point_P), self._decision(X_ND, direction_P)
-            m_NT = sign_N[:, None] * (z_N[:, None] + change_N[:, None] * STEPS_T)
+            m_NT = sign_N[:, None] * (z_N[:, None] + change_N[:, None] * there_T)
             return [cost_N @ loss.value(m_NT)]
 
         radius = float(((point_P.abs() + direction_P.abs()) * self.norm_P).sum())
@@ -137,13 +138,13 @@ class MarginProblem:
         return values_T + ((points_TP @ self.penalty_PP()) * points_TP).sum(1) / 2
 
     def _decision(self, X_ND: Tensor, point_P: Tensor) -> Tensor:
-        return X_ND @ point_P[:-1] + self.intercept(point_P)
+        return X_ND @ point_P[:-1].to(X_ND.device) + self.intercept(point_P)
 
     def _labels(self, block: Block) -> tuple[Tensor, Tensor]:
         """y (-1.0 or +1.0) and c of the rows."""
         is_positive_N = block.y_N == self.positive
-        cost_N = torch.where(is_positive_N, _scalar(self.cost_positive), _scalar(self.cost_negative))
-        sign_N = torch.where(is_positive_N, _scalar(1.0), _scalar(-1.0))
+        cost_N = _choose(is_positive_N, self.cost_positive, self.cost_negative)
+        sign_N = _choose(is_positive_N, 1.0, -1.0)
         return sign_N, cost_N if block.weight_N is None else cost_N * block.weight_N
 
     def _hessian(self, block: Block, curvature_N: Tensor) -> Tensor:
@@ -151,8 +152,8 @@ class MarginProblem:
         active_A = curvature_N.nonzero()[:, 0]
         root_A = curvature_N[active_A].sqrt()
         X_AD = block.X_ND if len(active_A) == len(block) else block.X_ND.index_select(0, active_A)
-        X_AP = torch.empty(len(active_A), X_AD.shape[1] + 1, dtype=root_A.dtype)
-        torch.sub(X_AD, self.shift_D.to(root_A.dtype), out=X_AP[:, :-1])
+        X_AP = root_A.new_empty(len(active_A), X_AD.shape[1] + 1)
+        torch.sub(X_AD, self.shift_D.to(root_A.device, root_A.dtype), out=X_AP[:, :-1])
         X_AP[:, -1] = 1
         return gram(X_AP.mul_(root_A[:, None])).to(torch.float64)
 
@@ -166,6 +167,9 @@ class MarginProblem:
         return [torch.full((2,), value, dtype=torch.float64), gradient_P.expand(2, -1), hessian_PP]
 
 
-def _scalar(value: float) -> Tensor:
-    """float64: a plain number would make `torch.where` compute in float32."""
-    return torch.tensor(value, dtype=torch.float64)
+def _choose(is_positive_N: Tensor, positive: float, negative: float) -> Tensor:
+    """float64: plain numbers would make `torch.where` compute in float32."""
+    scalars = (
+        torch.full((), value, dtype=torch.float64, device=is_positive_N.device) for value in (positive, negative)
+    )
+    return torch.where(is_positive_N, *scalars)

@@ -52,9 +52,11 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
     largest = ends.weight if weighted else 1.0
     middle_D, reach_D = (ends.high_D + ends.low_D) / 2, (ends.high_D - ends.low_D)
 
+    there_D = middle_D.to(comm.device)
+
     def partial(block: Block) -> list[Tensor]:
-        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(middle_D)
-        weight_N = row_weights(block) if weighted else torch.ones(len(block), dtype=torch.float64)
+        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(there_D)
+        weight_N = row_weights(block) if weighted else _ones(block)
         return [weight_N.sum(), weight_N @ X_ND, weight_N @ X_ND.square_()]
 
     bound = torch.tensor(max(blocks.num_rows, 1) * largest, dtype=torch.float64)
@@ -74,7 +76,11 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
 
 def row_weights(block: Block) -> Tensor:
     """The weights of the block's rows, float64."""
-    return torch.ones(len(block), dtype=torch.float64) if block.weight_N is None else block.weight_N
+    return _ones(block) if block.weight_N is None else block.weight_N
+
+
+def _ones(block: Block) -> Tensor:
+    return torch.ones(len(block), dtype=torch.float64, device=block.device)
 
 
 def max_weight(comm: Comm, blocks: Blocks) -> float:
@@ -110,7 +116,8 @@ def _ends(comm: Comm, blocks: Blocks) -> _Ends:
     def ends(block: Block) -> Tensor:
         flags = [block.X_ND.dtype == torch.float64, block.weight_N is not None]
         weight = _peak(row_weights(block)[:, None])
-        return torch.cat([*_high_and_negative_low(block.X_ND), weight, torch.tensor(flags, dtype=torch.float64)])
+        flags_2 = torch.tensor(flags, dtype=torch.float64).to(block.device)
+        return torch.cat([*_high_and_negative_low(block.X_ND), weight, flags_2])
 
     found = max_over_blocks(comm, blocks, ends, start)
     high_D, low_D, (weight, is_double, is_weighted) = found[:D], -found[D : 2 * D], found[2 * D :].tolist()
@@ -136,7 +143,7 @@ def _high_and_negative_low(X_ND: Tensor) -> list[Tensor]:
     """
     N, D = X_ND.shape
     if not N:
-        return [torch.full((D,), -torch.inf, dtype=torch.float64)] * 2
+        return [torch.full((D,), -torch.inf, dtype=torch.float64, device=X_ND.device)] * 2
     whole = N - N % FOLD
     folded, rest = X_ND[:whole].reshape(-1, FOLD * D), X_ND[whole:]
     high = torch.cat([folded.amax(0).view(FOLD, D), rest] if whole else [rest]).amax(0)
@@ -149,5 +156,5 @@ def _high_and_negative_low(X_ND: Tensor) -> list[Tensor]:
 def _peak(values_ND: Tensor) -> Tensor:
     """Largest magnitude by column, float64; infinity where there is a NaN, because a maximum over ranks may drop NaN."""
     if not len(values_ND):
-        return torch.zeros(values_ND.shape[1], dtype=torch.float64)
+        return torch.zeros(values_ND.shape[1], dtype=torch.float64, device=values_ND.device)
     return values_ND.abs().amax(0).to(torch.float64).nan_to_num(nan=float("inf"), posinf=float("inf"))

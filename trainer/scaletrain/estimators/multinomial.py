@@ -70,31 +70,32 @@ class MultinomialProblem:
 
     def evaluate(self, point_KP: Tensor) -> tuple[float, Tensor]:
         """The objective and its gradient (K, P), in one pass and one collective."""
+        parts = (point_KP[:, :-1], self.intercepts(point_KP), self.shift_D)
+        coef_KD, intercept_K, shift_D = (part.to(self.comm.device) for part in parts)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND, cost_N = block.X_ND.to(torch.float64), self._costs(block)
-            z_NK = X_ND @ point_KP[:, :-1].T + self.intercepts(point_KP)
+            z_NK = X_ND @ coef_KD.T + intercept_K
             log_NK = z_NK - torch.logsumexp(z_NK, dim=1, keepdim=True)
             own_N1 = block.y_N[:, None]
             value = -(cost_N @ log_NK.gather(1, own_N1)[:, 0])
             slope_NK = log_NK.exp_()
-            slope_NK.scatter_add_(1, own_N1, torch.full_like(own_N1, -1.0, dtype=torch.float64))
+            slope_NK[torch.arange(len(block), device=block.device), block.y_N] -= 1
             slope_NK *= cost_N[:, None]
             sum_K = slope_NK.sum(0)
-            return [value, torch.cat([slope_NK.T @ X_ND - torch.outer(sum_K, self.shift_D), sum_K[:, None]], dim=1)]
+            return [value, torch.cat([slope_NK.T @ X_ND - torch.outer(sum_K, shift_D), sum_K[:, None]], dim=1)]
 
         value, gradient_KP = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_KP))
-        coef_KD = point_KP[:, :-1]
-        gradient_KP[:, :-1] += self.l2 * coef_KD
+        gradient_KP[:, :-1] += self.l2 * point_KP[:, :-1]
         if not self.fit_intercept:
             gradient_KP[:, -1] = 0
-        return float(value) + self.l2 * float((coef_KD**2).sum()) / 2, gradient_KP
+        return float(value) + self.l2 * float((point_KP[:, :-1] ** 2).sum()) / 2, gradient_KP
 
     def curvature(self) -> Tensor:
         """Mean of (x - shift)(x - shift)', costs and penalty included: a model of the Hessian by one class, up to a factor."""
 
         def partial(block: Block) -> list[Tensor]:
-            X_ND = (block.X_ND.to(torch.float64) - self.shift_D) * self._costs(block).sqrt()[:, None]
+            X_ND = (block.X_ND.to(torch.float64) - self.shift_D.to(block.device)) * self._costs(block).sqrt()[:, None]
             return [gram(X_ND)]
 
         norm_D = self.norm_P[:-1]
@@ -107,7 +108,7 @@ class MultinomialProblem:
         return max(float(original_KD.abs().max()), float(gradient_KP[:, -1].abs().max())) / self.cost
 
     def _costs(self, block: Block) -> Tensor:
-        return row_weights(block) * self.classes.weight_K[block.y_N]
+        return row_weights(block) * self.classes.weight_K.to(block.device)[block.y_N]
 
     def _bounds(self, point_KP: Tensor) -> list[Tensor]:
         n, max_cost = self.blocks.num_rows, self.classes.max_cost

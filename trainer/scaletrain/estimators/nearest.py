@@ -17,6 +17,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.exact import sum_blocks
 
+from .linalg import first_largest, is_on_cpu
 from .moments import SLACK, Moments, moments, row_weights
 
 SCORES = 1 << 20  # of a slice of rows: 4 MiB of float32
@@ -44,7 +45,7 @@ class Points:
 
     def of(self, block: Block) -> Tensor:
         """The block's points, in the dtype of the features."""
-        return block.X_ND - self.shift_D.to(self.dtype) if self.is_shifted else block.X_ND
+        return block.X_ND - self.shift_D.to(block.device, self.dtype) if self.is_shifted else block.X_ND
 
 
 def points(comm: Comm, blocks: Blocks) -> Points:
@@ -67,9 +68,11 @@ def points(comm: Comm, blocks: Blocks) -> Points:
 
 
 def nearest(X_ND: Tensor, C_KD: Tensor) -> Tensor:
-    """Numbers of the nearest centres, int64 (N,). Ties go to the lowest number. Both in one dtype."""
+    """Numbers of the nearest centres, int64 (N,). Ties go to the lowest number. Both in one dtype and on one device."""
     half_K = (C_KD * C_KD).sum(1) / 2
     slices = X_ND.split(max(1, SCORES // len(C_KD)))
+    if not is_on_cpu(X_ND):
+        return torch.cat([first_largest(torch.addmm(-half_K, X_RD, C_KD.T)) for X_RD in slices])
     find = _argmax_of_few if len(C_KD) <= FEW_CENTERS else _argmax_of_many
     return torch.cat([torch.from_numpy(find(X_RD, C_KD, half_K)) for X_RD in slices])
 
@@ -109,7 +112,9 @@ class RowState:
     """Numbers that belong to rows, kept with this rank's blocks: one tensor for each block."""
 
     def __init__(self, blocks: Blocks, fill: float, dtype: torch.dtype) -> None:
-        self._values = {_name(block): torch.full((len(block),), fill, dtype=dtype) for block in blocks.blocks}
+        self._values = {
+            _name(block): torch.full((len(block),), fill, dtype=dtype, device=block.device) for block in blocks.blocks
+        }
 
     def of(self, block: Block) -> Tensor:
         """May be changed in place, by one thread at a time."""

@@ -57,7 +57,7 @@ class RegressionResult:
 
     def decision(self, X_ND: Tensor) -> Tensor:
         """Predicted targets, float64, shape (N,)."""
-        return X_ND.to(torch.float64) @ torch.from_numpy(self.coef_D) + self.intercept
+        return X_ND.to(torch.float64) @ torch.from_numpy(self.coef_D).to(X_ND.device) + self.intercept
 
     def to_sklearn(self, params: Linear, classes: np.ndarray | None = None) -> "LinearRegression | Ridge":
         """LinearRegression, or Ridge if l2 > 0."""
@@ -142,9 +142,9 @@ class _Task:
 
     def centred(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """Features, targets, and square roots of the weights, float64. Columns that are constant are exactly zero."""
-        X_ND = block.X_ND.to(torch.float64) - self.shift_D
+        X_ND = block.X_ND.to(torch.float64) - self.shift_D.to(block.device)
         if bool((self.shift_D != 0).any()):
-            X_ND[:, self.x.is_constant_D] = 0.0
+            X_ND[:, self.x.is_constant_D.to(block.device)] = 0.0
         return X_ND, block.y_N.to(torch.float64) - self.shift_y, row_weights(block).sqrt()
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
@@ -162,10 +162,11 @@ class _Task:
 
     def residuals(self, coef_D: Tensor) -> tuple[Tensor, float]:
         """Half the negative gradient at `coef_D`, and the sum of squared residuals."""
+        there_D = coef_D.to(self.comm.device)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND, y_N, root_N = self.centred(block)
-            residual_N = y_N - X_ND @ coef_D
+            residual_N = y_N - X_ND @ there_D
             weighted_N = residual_N * root_N**2
             return [weighted_N @ X_ND, weighted_N @ residual_N]
 

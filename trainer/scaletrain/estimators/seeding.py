@@ -14,6 +14,7 @@ from scaletrain.data.blocks import Block
 from scaletrain.exact import sum_blocks
 
 from .draws import Key, Purpose, draw_rows, gather_rows, uniform
+from .linalg import totals_by_group
 from .moments import row_weights
 from .nearest import Points, RowState, nearest, square_bound, squared_distances
 from .recluster import recluster
@@ -65,11 +66,12 @@ class _Candidates:
         """Takes new candidates, in one pass."""
         first = len(self.C_AD)
         self.C_AD = torch.cat([self.C_AD, C_FD])
+        there_FD = C_FD.to(self._data.comm.device)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND, square_N = self._data.of(block), self._square.of(block)
-            label_N = nearest(X_ND, C_FD)
-            new_N = squared_distances(X_ND, C_FD, label_N)
+            label_N = nearest(X_ND, there_FD)
+            new_N = squared_distances(X_ND, there_FD, label_N)
             closer_N = new_N < square_N
             self._owner.of(block)[closer_N] = first + label_N[closer_N]
             torch.minimum(square_N, new_N, out=square_N)
@@ -84,7 +86,8 @@ class _Candidates:
 
         def drawn(block: Block) -> Tensor:
             share_N = row_weights(block) * self._square.of(block) / self.square
-            return block.row_N[uniform(key, block.row_N) < expected * share_N]
+            row_N = block.row_N.cpu()
+            return row_N[uniform(key, row_N) < expected * share_N.cpu()]
 
         rows = [torch.empty(0, dtype=torch.int64), *self._data.blocks.map(drawn)]
         return torch.cat(self._data.comm.all_gather(torch.cat(rows))).sort().values
@@ -94,7 +97,7 @@ class _Candidates:
         count = len(self)
 
         def partial(block: Block) -> list[Tensor]:
-            return [torch.bincount(self._owner.of(block), weights=row_weights(block), minlength=count)]
+            return [totals_by_group(self._owner.of(block), row_weights(block), count)]
 
         bound = torch.full((count,), self._data.blocks.num_rows * self._data.max_weight, dtype=torch.float64)
         return sum_blocks(self._data.comm, self._data.blocks, partial, [bound])[0]

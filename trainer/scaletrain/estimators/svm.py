@@ -22,7 +22,6 @@ from scaletrain.data.blocks import Blocks
 
 from .base import Facts, Progress
 from .classes import Classes, count_classes
-from .host import on_host
 from .limits import check_features
 from .losses import SquaredHinge
 from .margin import MarginProblem
@@ -64,7 +63,8 @@ class SvmResult:
 
     def decision(self, X_ND: Tensor) -> Tensor:
         """Decision values, float64: (N,) for two classes, else (N, K)."""
-        values_NK = X_ND.to(torch.float64) @ torch.from_numpy(self.coef_KD).T + torch.from_numpy(self.intercept_K)
+        coef_KD, intercept_K = (torch.from_numpy(v).to(X_ND.device) for v in (self.coef_KD, self.intercept_K))
+        values_NK = X_ND.to(torch.float64) @ coef_KD.T + intercept_K
         return values_NK[:, 0] if len(self.coef_KD) == 1 else values_NK
 
     def to_sklearn(self, params: Svm, classes: np.ndarray | None) -> "LinearSVC":
@@ -100,7 +100,6 @@ def restore(params: Svm, arrays: Mapping[str, np.ndarray], facts: Facts) -> SvmR
 def fit(comm: Comm, blocks: Blocks, params: Svm, *, seed: int, progress: Progress) -> SvmResult:
     """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from. `seed` is not used."""
     check_features(blocks.num_features, "svm")
-    comm, blocks = on_host(comm, blocks)
     classes = count_classes(comm, blocks, params.class_weight)
     x = moments(comm, blocks, weighted=False)
     solutions: list[Solution] = []

@@ -60,7 +60,7 @@ def products(comm: Comm, blocks: Blocks, view: View, square_D: Tensor) -> Tensor
 
 def medians(comm: Comm, blocks: Blocks, view: View) -> Tensor:
     """Median of the values of each column, float64 (D,), exactly: NaN where there is none."""
-    most = comm.all_reduce(torch.tensor([blocks.num_rows], device=comm.device)) // comm.size
+    most = comm.all_reduce(torch.full((1,), blocks.num_rows, device=comm.device)) // comm.size
     width = max(1, SORTED_VALUES // max(1, int(most)))
     groups = torch.arange(blocks.num_features, device=comm.device).split(width)
     return torch.cat([_medians(comm, blocks, lambda b, g=group: view(b)[:, g], len(group)) for group in groups])
