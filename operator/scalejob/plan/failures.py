@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from scalejob.api.v1alpha1 import LastFailure, Spec, Status
-from scalejob.contract import ExitCode, LastWord, Reason
+from scalejob.contract import ExitCode, LastWord, ProgressLine, Reason
 
 from .model import Pod
 from .times import to_text
@@ -264,9 +264,14 @@ def _last_words(pod: Pod, word: LastWord | None) -> str:
 
 
 def _telling_line(log: str) -> str:
-    """The last line in which Python names an exception; else the last one with a word in it: launchers end with rulers."""
+    """The last line in which Python names an exception; else the last one with a word in it: launchers end with rulers.
+
+    A log that ends with progress is that of a rank which was killed at work, and says nothing about its end.
+    """
     lines = [line.strip() for line in log.splitlines() if any(map(str.isalnum, line))]
-    return next((line for line in reversed(lines) if _EXCEPTION_LINE.fullmatch(line)), lines[-1] if lines else "")
+    last = lines[-1] if lines else ""
+    words = "" if ProgressLine.from_json(last) else last
+    return next((line for line in reversed(lines) if _EXCEPTION_LINE.fullmatch(line)), words)
 
 
 def _vanished(index: int) -> Failure:

@@ -80,7 +80,9 @@ def _restarts(view: View, status: Status) -> Why | None:
     where = (
         "" if failure.index is None else f" of worker {failure.index}" + (f" on {failure.node}" if failure.node else "")
     )
-    words = f": {failure.message}" if failure.message else ""
+    words = (
+        f": {failure.message}" if failure.message else f" (exit code {failure.exit_code})" if failure.exit_code else ""
+    )
     return Reason.RESTARTING, f"attempt {status.attempt} after {failure.class_}{where}{words}"
 
 

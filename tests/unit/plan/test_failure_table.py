@@ -348,6 +348,12 @@ def test_the_last_failure_names_everything_that_is_known() -> None:
     assert plan.status.message == "attempt 1 after UserError of worker 1 on n1: ValueError: bad value"
 
 
+def test_a_restart_after_a_wordless_end_tells_the_exit_code() -> None:
+    """A segmentation fault, or a SIGKILL: the number is all there is."""
+    plan = decide(started(make_job()), [failed(0, code=139)], after(60))
+    assert plan.status.message == "attempt 1 after UserError of worker 0 on n0 (exit code 139)"
+
+
 @pytest.mark.parametrize(
     ("log", "want"),
     [
@@ -357,8 +363,9 @@ def test_the_last_failure_names_everything_that_is_known() -> None:
             "[rank1]: ValueError: bad",
         ),
         ("loading\nsegmentation fault\n-----\n", "segmentation fault"),
+        ('": "fit", "step": 6}}\n{"progress": {"phase": "fit", "step": 7}}\n', ""),
     ],
-    ids=["Python", "torchrun", "no exception"],
+    ids=["Python", "torchrun", "no exception", "killed at work"],
 )
 def test_a_program_without_last_words_is_quoted_by_the_telling_line_of_its_log(log: str, want: str) -> None:
     """FallbackToLogsOnError gives the end of the log, where launchers add lines that say nothing."""
