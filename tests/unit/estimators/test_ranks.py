@@ -7,6 +7,7 @@ import pytest
 
 from scalejob.api.v1alpha1 import KMeans, Linear, Svm, Workload
 from scaletrain.comm import SoloComm
+from scaletrain.data.blocks import rows_per_block
 from scaletrain.errors import InvalidSpec, PeerLost
 from scaletrain.estimators import estimator_for, kmeans, linear
 from scaletrain.evaluate import evaluate
@@ -46,6 +47,26 @@ def sha(result) -> str:
     for name, value in sorted(result.arrays().items()):
         digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
+
+
+@pytest.mark.parametrize("workload", [WORKLOADS["logistic"], WORKLOADS["svm"]], ids=["logistic", "svm"])
+def test_a_first_point_from_a_sample_is_the_same_for_any_number_of_ranks(workload):
+    """1 and 5 ranks, some without a sampled block: equal bytes; and fewer passes than from 0, to the same objective."""
+    X, y = many_rows()
+    blocks = make_blocks(X, y, rows=rows_per_block(1))
+    module, params = estimator_for(workload), getattr(workload, workload.name)
+    one, *five = on_ranks(1, blocks, lambda c, b: fit(module, params, b, comm=c)) + on_ranks(
+        5, blocks, lambda c, b: fit(module, params, b, comm=c)
+    )
+    assert {sha(one)} == {sha(result) for result in five}
+    assert np.max(one.n_iter) <= 3
+
+
+def many_rows() -> tuple[np.ndarray, np.ndarray]:
+    """40 blocks of one feature, and overlapping classes."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((40 * rows_per_block(1), 1), dtype=np.float32) + 1
+    return X, (X[:, 0] + rng.standard_normal(len(X), dtype=np.float32) > 1.5).astype(np.int64)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

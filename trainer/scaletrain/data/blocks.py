@@ -10,7 +10,7 @@ Legend: N rows of a block, D features.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -59,6 +59,11 @@ class Blocks:
     classes: np.ndarray | None = None  # int64, bool or str, ascending: the labels behind the numbers in y_N
     threads: int = 1
     _pool: list[ThreadPoolExecutor] = field(default_factory=list, repr=False, compare=False)
+
+    def sample(self, step: int) -> "Blocks":
+        """Each `step`-th block of the data set: the same rows for any number of ranks. Counts stay those of the data set."""
+        rows = rows_per_block(self.num_features)
+        return replace(self, blocks=[b for b in self.blocks if len(b) and int(b.row_N[0]) // rows % step == 0])
 
     def map(self, fn: Callable[[Block], T]) -> Iterator[T]:
         """`fn` of each block, in the order of blocks. Blocks run in parallel, each on one thread with one BLAS thread."""

@@ -1,8 +1,10 @@
 """Newton's method for two-class linear problems (`MarginProblem`), led by rank 0.
 
 One pass and one collective give value, gradient and Hessian at the full step; only if that step is refused (Armijo) a second
-pass tries 16 shorter ones at once. Squared hinge: Newton on the active rows (Keerthi and DeCoste 2005; the objective of
-LIBLINEAR -s 2). Logistic: IRLS. Hinge: a smooth hinge whose width shrinks until the duality gap is closed (Chapelle 2007).
+pass tries 16 shorter ones at once. With many rows the first point is the minimum of a sample of them.
+
+Squared hinge: Newton on the active rows (Keerthi and DeCoste 2005; the objective of LIBLINEAR -s 2). Logistic: IRLS.
+Hinge: a smooth hinge whose width shrinks until the duality gap is closed (Chapelle 2007).
 """
 
 from collections.abc import Callable
@@ -23,6 +25,7 @@ ARMIJO = 1e-4
 ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
 SINGULAR = 1e-14  # relative; see `factor`
 LOSE_DIGITS = 0.01  # a Hessian in float32 will do as long as condition * epsilon stays below
+ROUGH = 1e-3  # tolerance for a sample of the rows
 SHORT, SLOW = 0.05, 0.1  # decrements: of a value, of the one before
 FIRST_WIDTH, SHRINK, JUMP, LAST_WIDTH = 1.0, 0.3, 0.01, 1e-9  # of the smooth hinge
 TOO_LARGE = 1e100
@@ -46,6 +49,7 @@ class Options:
     max_iterations: int
     metric: str  # what progress calls the certificate
     first_step: int = 0  # steps of earlier problems, for progress
+    first_P: Tensor | None = None  # where to begin, if that is better than 0
 
 
 # certificate = certify(problem, evaluation here, evaluation at 0, point)
@@ -74,9 +78,23 @@ def minimise(
     If the curvature is continuous, a Hessian is kept for the next steps once steps are short, as long as they go on to be
     ten times shorter each.
     """
+    if problem.is_large:
+        options = replace(options, first_P=_rough_minimum(problem, loss, certify, options))
+    return _minimise(problem, loss, certify, options, progress)
 
+
+def _rough_minimum(problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options) -> Tensor:
+    """Of a sample of the rows: a sample's own error is larger than the tolerance."""
+    rough = replace(options, tolerance=max(options.tolerance, ROUGH))
+    found = _minimise(problem.sample(), loss, certify, rough, lambda *_, **__: None)
+    return problem.point(found.coef_D, found.intercept)
+
+
+def _minimise(
+    problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
+) -> Solution:
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, before = newton.start(width=0.0, hessian=Hessian.FAST), float("inf")
+        state, before = newton.start(width=0.0, hessian=Hessian.FAST, point_P=options.first_P), float("inf")
         while True:
             direction_P, decrement = newton.direction(state)
             converged = state.certificate <= options.tolerance and _is_small(decrement, state, options.tolerance)
@@ -165,16 +183,23 @@ class _Newton:
     def __init__(self, problem: MarginProblem, ask: Callable[[Tensor], Evaluation | Tensor], certify: Certify) -> None:
         self._problem, self._ask, self._certify = problem, ask, certify
 
-    def start(self, *, width: float, hessian: Hessian) -> _State:
-        point_P = torch.zeros(len(self._problem.x.mean_D) + 1, dtype=torch.float64)
-        first = self._ask(_request(point_P, width=width, hessian=hessian))
-        certificate = self._certify(self._problem, first, first, point_P)
-        solver = self._factor(first)
+    def start(self, *, width: float, hessian: Hessian, point_P: Tensor | None = None) -> _State:
+        """At the given point if it is better than 0, else at 0."""
+        zero_P = torch.zeros(len(self._problem.x.mean_D) + 1, dtype=torch.float64)
+        if point_P is None:
+            point_P = zero_P
+            first = at = self._ask(_request(zero_P, width=width, hessian=hessian))
+        else:
+            first = self._ask(_request(zero_P, width=width))
+            at = self._ask(_request(point_P, width=width, hessian=hessian))
+            if not at.value < first.value:
+                return self.start(width=width, hessian=hessian)
+        solver = self._factor(at)
         return _State(
             point_P=point_P,
-            at=first,
+            at=at,
             first=first,
-            certificate=certificate,
+            certificate=self._certify(self._problem, at, first, point_P),
             width=width,
             solver=solver,
             hessian=self._needed(solver, hessian),
