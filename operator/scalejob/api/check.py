@@ -24,14 +24,16 @@ from .yamltext import Document, Path, YamlError, load_documents, load_value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong. `path` is like spec.pod.env[0].name; empty for the file as a whole."""
+    """One thing that is wrong. `path` is like spec.pod.env[0].name, and empty for the file as a whole; what is wrong with an
+    override, or with a file that cannot be read, has no line."""
 
-    line: int
+    line: int | None
     path: str
     message: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.path + ': ' if self.path else ''}{self.message}"
+        line = "" if self.line is None else f"line {self.line}: "
+        return f"{line}{self.path + ': ' if self.path else ''}{self.message}"
 
 
 class InvalidFile(ValueError):
@@ -42,9 +44,9 @@ class InvalidFile(ValueError):
         self.problems = tuple(problems)
 
     @classmethod
-    def whole(cls, message: str, line: int = 1, path: str = "") -> "InvalidFile":
-        """One problem of the file as a whole, or of a command-line override."""
-        return cls([Problem(line=line, path=path, message=message)])
+    def whole(cls, message: str, line: int | None = 1) -> "InvalidFile":
+        """One problem of the file as a whole."""
+        return cls([Problem(line=line, path="", message=message)])
 
 
 def parse(text: str, overrides: Sequence[str] = ()) -> list[ScaleJob]:
@@ -57,13 +59,16 @@ def parse(text: str, overrides: Sequence[str] = ()) -> list[ScaleJob]:
         documents = [document for document in load_documents(text) if _is_ours(document.value)]
         if not documents:
             raise InvalidFile.whole(f"no document of kind {KIND} in this file")
-        documents = [_override(document, overrides) for document in documents]
     except YamlError as error:
         raise InvalidFile.whole(str(error), line=error.line) from error
+    documents = [_override(document, overrides) for document in documents]
     problems = [problem for document in documents for problem in check(document)]
     if problems:
         raise InvalidFile(problems)
-    return [ScaleJob.model_validate(document.value) for document in documents]
+    jobs = [ScaleJob.model_validate(document.value) for document in documents]
+    if repeated := [*_repeated_names(documents, jobs)]:
+        raise InvalidFile(repeated)
+    return jobs
 
 
 def check(document: Document) -> list[Problem]:
@@ -72,7 +77,7 @@ def check(document: Document) -> list[Problem]:
     for path, message in (*_field_problems(document.value), *_rule_problems(ScaleJob, document.value, ())):
         found.setdefault((path, message))
     problems = [Problem(line=document.line_of(path), path=_dotted(path), message=message) for path, message in found]
-    return sorted(problems, key=lambda problem: problem.line)
+    return sorted(problems, key=lambda problem: problem.line or 0)
 
 
 def _is_ours(value: object) -> bool:
@@ -80,20 +85,42 @@ def _is_ours(value: object) -> bool:
     return not isinstance(value, dict) or value.get("kind", KIND) == KIND
 
 
+def _repeated_names(documents: Sequence[Document], jobs: Sequence[ScaleJob]) -> Iterator[Problem]:
+    """On a cluster a second job of the same name replaces the first."""
+    seen = set()
+    for document, job in zip(documents, jobs, strict=True):
+        name = (job.metadata.namespace, job.metadata.name)
+        if name in seen:
+            path = ("metadata", "name")
+            message = f"{job.metadata.name} is the name of an earlier job of this file"
+            yield Problem(line=document.line_of(path), path=_dotted(path), message=message)
+        seen.add(name)
+
+
 def _override(document: Document, overrides: Sequence[str]) -> Document:
     value = json.loads(json.dumps(document.value, default=str))
+    wrong = []
     for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals or not path:
-            raise InvalidFile.whole(f"--set takes path.to.field=value; got {override!r}")
-        *parents, last = path.removeprefix(".").split(".")
-        target = value
-        for name in parents:
-            target = target.setdefault(name, {}) if isinstance(target, dict) else None
-        if not isinstance(target, dict):
-            raise InvalidFile.whole("--set goes through a value that has no fields", path=path)
-        target[last] = load_value(text)
+        try:
+            _set(value, override)
+        except ValueError as error:
+            wrong.append(Problem(line=None, path=f"--set {override}", message=str(error)))
+    if wrong:
+        raise InvalidFile(wrong)
     return Document(value=value, lines=document.lines)
+
+
+def _set(value: Any, override: str) -> None:
+    """ValueError for an override that cannot be followed."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ValueError("must be path.to.field=value")
+    *parents, last = path.removeprefix(".").split(".")
+    for name in parents:
+        value = value.setdefault(name, {}) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise ValueError("goes through a value that has no fields")
+    value[last] = load_value(text)
 
 
 def _field_problems(value: object) -> Iterator[tuple[Path, str]]:
@@ -110,7 +137,7 @@ def _field_problems(value: object) -> Iterator[tuple[Path, str]]:
         for path, details in by_place.items():
             message = " or ".join(dict.fromkeys(_message(detail, path) for detail in details))
             says_it_all = details[0]["type"] in ("missing", "extra_forbidden")
-            yield path, message if says_it_all else f"{message}; got {_at(value, path)!r}"
+            yield path, message if says_it_all else f"{message}; got {_shown(_at(value, path))}"
 
 
 def _place(detail: ErrorDetails, value: Any) -> Path:
@@ -230,6 +257,11 @@ def _at(value: Any, path: Path) -> Any:
     for part in path:
         value = value[part]
     return value
+
+
+def _shown(value: object) -> str:
+    """As the file has it: null and true, not None and True."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _dotted(path: Path) -> str:

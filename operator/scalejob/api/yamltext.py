@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 Path = tuple[str | int, ...]
+MAX_VALUES = 100_000
 
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
 
@@ -53,11 +54,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456
 
 
 def load_value(text: str) -> Any:
-    """One value, for example the right side of `--set`. Raises YamlError."""
+    """The right side of `--set`. Raises YamlError."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  - _Loader is a SafeLoader
     except yaml.YAMLError as error:
-        raise YamlError(1, f"not valid YAML: {text}") from error
+        raise YamlError(1, "not valid YAML; put text in quotes: 'a.b=\"text\"'") from error
 
 
 def load_documents(text: str) -> list[Document]:
@@ -68,7 +69,7 @@ def load_documents(text: str) -> list[Document]:
         while loader.check_node():
             node = loader.get_node()
             assert node is not None, "check_node said that there is one"
-            lines = dict(_lines((), node))
+            lines = dict(_bounded(_lines((), node)))
             documents.append(Document(value=loader.construct_document(node), lines=lines))
         return [document for document in documents if document.value is not None]
     except yaml.MarkedYAMLError as error:
@@ -78,6 +79,14 @@ def load_documents(text: str) -> list[Document]:
         raise YamlError(1, f"not valid YAML: {error}") from error
     except RecursionError as error:
         raise YamlError(1, "a value that contains itself, or is nested too deeply") from error
+
+
+def _bounded(lines: Iterator[tuple[Path, int]]) -> Iterator[tuple[Path, int]]:
+    """A few aliases of aliases make billions of values; the API server takes no file that is so large either."""
+    for number, (path, line) in enumerate(lines):
+        if number == MAX_VALUES:
+            raise YamlError(line, f"too many values in one document, aliases included: at most {MAX_VALUES:,} are read")
+        yield path, line
 
 
 def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:

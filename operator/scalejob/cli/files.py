@@ -13,7 +13,7 @@ from scalejob.api.yamltext import load_documents
 from scalejob.contract import MAX_WORKERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+FILE = click.Path(allow_dash=True, path_type=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,14 @@ def complain(file: Path, error: InvalidFile) -> None:
 
 
 def read(file: Path) -> str:
-    """The text of a file; `-` is standard input."""
+    """The text of a file; `-` is standard input. Raises InvalidFile."""
     try:
         with click.open_file(str(file), encoding="utf-8") as stream:
             return str(stream.read())
     except UnicodeDecodeError as error:
         raise InvalidFile.whole(f"not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise InvalidFile.whole(str(error.strerror), line=None) from error
 
 
 def with_workers(overrides: Sequence[str], workers: int | None) -> list[str]:

@@ -60,8 +60,33 @@ def test_odd_yaml_is_refused(text: str) -> None:
 
 
 def test_an_override_that_is_not_yaml_is_refused() -> None:
-    """With the text that was given."""
-    assert problems(yaml.safe_dump(VALID), ("spec.workers=[",)) == ["line 1: not valid YAML: ["]
+    """With the text that was given, and no line of the file. A value that begins with * has to be quoted."""
+    text = yaml.safe_dump(VALID)
+    assert problems(text, ("spec.workers=[", "spec.seed", "apiVersion.x.y=1")) == [
+        "--set spec.workers=[: not valid YAML; put text in quotes: 'a.b=\"text\"'",
+        "--set spec.seed: must be path.to.field=value",
+        "--set apiVersion.x.y=1: goes through a value that has no fields",
+    ]
+
+
+def test_a_value_is_shown_as_the_file_has_it() -> None:
+    """null and true, not Python's words for them."""
+    assert problems(yaml.safe_dump(VALID | {"spec": None})) == ["line 5: spec: must be a mapping; got null"]
+    assert problems(yaml.safe_dump(VALID), ("spec.workers=true",))[0].endswith("must be a whole number; got true")
+
+
+def test_two_jobs_of_one_name_are_refused() -> None:
+    """On a cluster the second would replace the first, whose model would be lost."""
+    job = yaml.safe_dump(VALID)
+    assert "metadata.name: job is the name of an earlier job of this file" in problems(f"{job}---\n{job}")[0]
+    elsewhere = yaml.safe_dump(VALID | {"metadata": {"name": "job", "namespace": "other"}})
+    assert len(parse(f"{job}---\n{elsewhere}")) == 2
+
+
+def test_a_file_that_grows_without_bounds_is_refused() -> None:
+    """Nine aliases of nine aliases, and so on."""
+    aliases = [f"{c}: &{c} [{','.join([f'*{p}'] * 9)}]" for p, c in zip("abcdefg", "bcdefgh", strict=True)]
+    assert "too many values" in problems("\n".join(["a: &a [x,x,x,x,x,x,x,x,x]", *aliases]))[0]
 
 
 def test_a_file_without_our_kind_is_refused() -> None:

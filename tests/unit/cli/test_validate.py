@@ -56,8 +56,8 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     assert "not UTF-8 text: invalid start byte at byte 0" in done.stderr
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
-    """By its path."""
-    done = CliRunner().invoke(main, ["validate", "no-such.yaml"])
-    assert done.exit_code == 2
-    assert "'no-such.yaml' does not exist" in done.stderr
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_checked(valid: Path, tmp_path: Path) -> None:
+    """Missing, or a folder."""
+    done = CliRunner().invoke(main, ["validate", "no-such.yaml", str(tmp_path), str(valid)])
+    assert (done.exit_code, done.stdout) == (2, f"{valid}: valid: job (kmeans)\n")
+    assert done.stderr == f"no-such.yaml: No such file or directory\n{tmp_path}: Is a directory\n"
