@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scaletrain.device import choose
+from scaletrain.device import choose, settle
 from scaletrain.errors import InvalidSpec
 from scaletrain.rank import Rank
 
@@ -62,3 +62,9 @@ def test_nccl_without_gpus_is_refused() -> None:
     """Rather than silently slow."""
     with pytest.raises(InvalidSpec, match="nccl, which needs a GPU for every process, but 1 of 2 have one"):
         choose(Rank(rank=0, world_size=2), "nccl", 1)
+
+
+def test_settling_on_the_cpu_changes_nothing():
+    """Deterministic algorithms are torch's for GPUs; on the CPU they are slower and give the bits that it gives anyway."""
+    settle(choose(Rank(rank=0, world_size=1), "auto", 0))
+    assert not torch.are_deterministic_algorithms_enabled()

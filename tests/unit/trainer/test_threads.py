@@ -52,3 +52,10 @@ def test_blas_gets_one_thread_and_the_job_what_was_asked() -> None:
 def test_nonsense_counts_as_not_set(text: str) -> None:
     """A rank has at least one thread, whatever the environment says."""
     assert decide({"OMP_NUM_THREADS": text, "LOCAL_WORLD_SIZE": "1000"}) == 1
+
+
+def test_libraries_are_told_to_give_the_same_bits():
+    """MKL and cuBLAS read it when they are loaded; what the user has set stays."""
+    environ = {"MKL_CBWR": "COMPATIBLE"}
+    decide(environ)
+    assert (environ["MKL_CBWR"], environ["CUBLAS_WORKSPACE_CONFIG"]) == ("COMPATIBLE", ":4096:8")

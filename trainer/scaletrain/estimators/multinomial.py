@@ -80,7 +80,7 @@ class MultinomialProblem:
             own_N1 = block.y_N[:, None]
             value = -(cost_N @ log_NK.gather(1, own_N1)[:, 0])
             slope_NK = log_NK.exp_()
-            slope_NK[torch.arange(len(block), device=block.device), block.y_N] -= 1
+            slope_NK.scatter_add_(1, own_N1, torch.full_like(own_N1, -1.0, dtype=torch.float64))
             slope_NK *= cost_N[:, None]
             sum_K = slope_NK.sum(0)
             return [value, torch.cat([slope_NK.T @ X_ND - torch.outer(sum_K, shift_D), sum_K[:, None]], dim=1)]
