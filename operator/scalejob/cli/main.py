@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from dataclasses import dataclass
 
 import click
@@ -58,7 +59,8 @@ def missing_extra(what: str, extra: str) -> click.ClickException:
     "scalejob", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(package_name="scalejob", prog_name="scalejob")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Train linear models, K-Means and SVM on many workers: the same file on this machine and on a cluster.
 
     \b
@@ -74,3 +76,4 @@ def main() -> None:
 
     Every field of the file: docs/reference.md, or `kubectl explain scalejob.spec`.
     """
+    ctx.color = False if os.environ.get("NO_COLOR") else None  # also where standard error is a terminal

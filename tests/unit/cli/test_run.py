@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -43,6 +44,15 @@ def test_data_that_are_not_here_are_named_before_a_process_starts(
     done = CliRunner().invoke(main, ["run", write(tmp_path, data={"files": {"uri": "/models/x.csv"}})])
     assert done.exit_code == 2
     assert ".scalejob/models/x.csv does not exist" in done.stderr
+
+
+def test_no_color_holds_for_errors_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR, as in https://no-color.org: the same words without red."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", write(tmp_path, data={"files": {"uri": "/models/x.csv"}})]
+    red, plain = (CliRunner().invoke(main, arguments, color=True, env={"NO_COLOR": value}) for value in ("", "1"))
+    assert "\x1b[31m" in red.stderr
+    assert plain.stderr == click.unstyle(red.stderr)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
