@@ -145,13 +145,17 @@ def read_all(terminal: int) -> str:
     return shown.decode()
 
 
-def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
-    """SIGKILL cannot be handled; the workers, even deaf ones, end all the same."""
+def test_nothing_outlives_a_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL cannot be handled; the workers, even deaf ones, end all the same, and no temporary file is left."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     process = start("run", write_jobs(tmp_path, command_job("orphan", IS_DEAF)), cwd=tmp_path)
     until_both_are_here(process)
+    assert list(temporary.iterdir()) != []
     process.kill()
     process.communicate(timeout=5)
-    until(lambda: not workers_of("orphan"), seconds=5)
+    until(lambda: not workers_of("orphan") and list(temporary.iterdir()) == [], seconds=5)
 
 
 def test_children_in_sessions_of_their_own_end_with_their_worker(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class _Run:
     forks: ForkServer = field(default_factory=ForkServer)
 
     async def to_the_end(self) -> Status:
-        with self._signals(), watch(self.job.uid):
+        with self._signals(), watch(self.job.uid, self.folder):
             try:
                 while not (self.job.status.phase.is_finished or self.signals):
                     await self._step()
