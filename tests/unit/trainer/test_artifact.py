@@ -143,3 +143,9 @@ def test_other_places_than_files_are_refused() -> None:
     """Until they are supported."""
     with pytest.raises(InvalidSpec, match=r"output\.uri: s3://bucket/model is no path"):
         claim("s3://bucket/model")
+
+
+def test_a_path_that_only_a_shell_understands_is_refused() -> None:
+    """A folder named ~ would be made, and `rm -r ~` is not how anybody should get rid of it."""
+    with pytest.raises(InvalidSpec, match=r"output\.uri: ~/model begins with ~, which is not expanded"):
+        claim("~/model")
