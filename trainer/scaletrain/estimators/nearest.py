@@ -74,7 +74,8 @@ def nearest(X_ND: Tensor, C_KD: Tensor) -> Tensor:
     if not is_on_cpu(X_ND):
         return torch.cat([first_largest(torch.addmm(-half_K, X_RD, C_KD.T)) for X_RD in slices])
     find = _argmax_of_few if len(C_KD) <= FEW_CENTERS else _argmax_of_many
-    return torch.cat([torch.from_numpy(find(X_RD, C_KD, half_K)) for X_RD in slices])
+    labels = [torch.from_numpy(find(X_RD, C_KD, half_K)) for X_RD in slices]
+    return labels[0] if len(labels) == 1 else torch.cat(labels)
 
 
 def _argmax_of_few(X_RD: Tensor, C_KD: Tensor, half_K: Tensor) -> np.ndarray:
@@ -87,7 +88,7 @@ def _argmax_of_few(X_RD: Tensor, C_KD: Tensor, half_K: Tensor) -> np.ndarray:
     score_KR = np.subtract(score_RK.T, half_K.numpy()[:, None], order="C")
     rank_KR = (score_KR == score_KR.max(0)).view(np.int8)  # the lowest number of the best has the highest rank
     rank_KR *= np.arange(K, 0, -1, dtype=np.int8)[:, None]
-    return K - rank_KR.max(0, initial=1).astype(np.int64)
+    return np.subtract(K, rank_KR.max(0, initial=1), dtype=np.int64)
 
 
 def _argmax_of_many(X_RD: Tensor, C_KD: Tensor, half_K: Tensor) -> np.ndarray:
