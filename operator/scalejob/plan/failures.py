@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from functools import partial
 
 from scalejob.api.v1alpha1 import LastFailure, Spec, Status
 from scalejob.contract import ExitCode, LastWord, ProgressLine, Reason
@@ -31,10 +32,16 @@ class Strength(IntEnum):
     """How well an end explains the ends of others; the lowest value is the best explanation."""
 
     OWN_WORDS = 0  # it says itself that no retry can help
-    TAKEN_AWAY = 1  # the kernel, the cluster or a person ended it
-    OWN_ERROR = 2
-    NOBODY_CAME = 3  # it waited for others at the start
-    PEER_LOST = 4  # it was working with others, and one was gone
+    OTHERS_WORDS = 1  # it repeats what a peer has said so
+    TAKEN_AWAY = 2  # the kernel, the cluster or a person ended it
+    OWN_ERROR = 3
+    NOBODY_CAME = 4  # it waited for others at the start
+    PEER_LOST = 5  # it was working with others, and one was gone
+
+    @property
+    def is_victims(self) -> bool:
+        """The end of another worker may explain this one."""
+        return self in (Strength.OTHERS_WORDS, Strength.NOBODY_CAME, Strength.PEER_LOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,18 +154,15 @@ def _lost_a_peer(evidence: Evidence) -> bool:
     return any(text in error for text in _PEER_LOST_TEXTS)
 
 
+def _says(reason: Reason, is_repeated: bool, evidence: Evidence) -> bool:
+    return evidence.said == reason and is_repeated == (evidence.word is not None and evidence.word.error == "PeerLost")
+
+
 CLASSES = (
-    Class(
-        applies=lambda e: e.said == Reason.INVALID_SPEC,
-        reason=Reason.INVALID_SPEC,
-        strength=Strength.OWN_WORDS,
-        is_final=True,
-    ),
-    Class(
-        applies=lambda e: e.said == Reason.INVALID_DATA,
-        reason=Reason.INVALID_DATA,
-        strength=Strength.OWN_WORDS,
-        is_final=True,
+    *(
+        Class(applies=partial(_says, reason, is_repeated), reason=reason, strength=strength, is_final=True)
+        for reason in (Reason.INVALID_SPEC, Reason.INVALID_DATA)
+        for is_repeated, strength in ((False, Strength.OWN_WORDS), (True, Strength.OTHERS_WORDS))
     ),
     Class(
         applies=_is_on_lost_node,

@@ -53,7 +53,7 @@ def _is_settling(view: View, status: Status, failure: Failure) -> bool:
     end = _settle_end(failure)
     is_last = not any(pod.is_live for pod in view.workers(status).values())
     is_soon = end is not None and 0 < (end - view.now).total_seconds() <= 2 * SETTLE_SECONDS
-    return failure.strength >= Strength.NOBODY_CAME and not is_last and is_soon
+    return failure.strength.is_victims and not is_last and is_soon
 
 
 def _settle_end(failure: Failure) -> datetime | None:

@@ -309,6 +309,23 @@ def test_a_victim_is_not_believed_at_once() -> None:
     assert culprit.status.last_failure.class_ == Reason.OOM_KILLED
 
 
+def test_a_rank_that_repeats_the_refusal_of_another_gives_way_to_it() -> None:
+    """Both end at once; the message is that of the rank that read the data."""
+    job = started(make_job().workers(2))
+    refusal = {"reason": Reason.INVALID_DATA, "error": "InvalidData", "message": "t.csv: no rows"}
+    repeated = {
+        "reason": Reason.INVALID_DATA,
+        "error": "PeerLost",
+        "message": "rank 0 failed: InvalidData: t.csv: no rows",
+    }
+    victim = failed(1, code=2, message=word(**repeated | {"rank": 1}), at=60)
+    plan = decide(job, [running(0), victim], after(60.1))
+    assert plan.status.phase is Phase.RUNNING
+    plan = decide(store(job, plan), [failed(0, code=2, message=word(**refusal), at=60.2), victim], after(60.3))
+    assert plan.status.message == "worker 0 on n0 refused the data (exit code 2): t.csv: no rows"
+    assert decide(job, [running(0), victim], after(64)).status.reason == Reason.INVALID_DATA
+
+
 def test_a_victim_is_believed_after_a_while() -> None:
     """A culprit that never reports must not hold up the job."""
     plan = decide(started(make_job().workers(2)), [failed(0, message=RESET, at=60), running(1)], after(63))
