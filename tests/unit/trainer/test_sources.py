@@ -160,6 +160,18 @@ PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]
         {"features": ["agee", "q"], "label": "y"},
         "t.parquet has no column agee; did you mean age.*; .*has no column q; its columns are age, y",
     ),
+    "spaces after the commas of a header": (
+        csv("x, y, price\n1,2,3\n"),
+        KMEANS,
+        {"features": ["y", "price"]},
+        "no column y; its columns are x, ' y', ' price';.* no column price; did you mean ' price'[?]",
+    ),
+    "a feature twice": (
+        parquet(a=[1], b=[1]),
+        KMEANS,
+        {"features": ["b", "a", "b"]},
+        "data.files.features has b twice",
+    ),
     "label among the features": (parquet(a=[1]), SVM, {"features": ["a"], "label": "a"}, "a, which is the label"),
     "nothing but the label": (parquet(y=[1]), SVM, {"label": "y"}, "no column is left to learn from"),
     "text and dates": (

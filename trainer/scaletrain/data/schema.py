@@ -1,6 +1,7 @@
 """Which columns are learned from, and whether their types allow it. Everything that is wrong is said at once."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ def _is_single(kind: pa.DataType) -> bool:
 def _spec_problems(features: Sequence[str], files: Files) -> Iterator[str]:
     if not features:
         yield f"{files.uri}: no column is left to learn from"
+    yield from (f"data.files.features has {name} twice" for name, count in Counter(features).items() if count > 1)
     for field, name in (("label", files.label), ("weight", files.weight)):
         if name and name in features:
             yield f"data.files.features has {name}, which is the {field}: it cannot be both"
@@ -87,9 +89,16 @@ def _missing_columns(opened: Opened, names: Sequence[str]) -> Iterator[str]:
         for name in names:
             if name not in schema:
                 near = difflib.get_close_matches(name, schema, n=1)
-                listed = ", ".join(list(schema)[:MOST_LISTED]) + (", ..." if len(schema) > MOST_LISTED else "")
-                hint = f"did you mean {near[0]}?" if near else f"its columns are {listed}"
+                listed = ", ".join(map(_visible, list(schema)[:MOST_LISTED])) + (
+                    ", ..." if len(schema) > MOST_LISTED else ""
+                )
+                hint = f"did you mean {_visible(near[0])}?" if near else f"its columns are {listed}"
                 yield f"{path} has no column {name}; {hint}"
+
+
+def _visible(name: str) -> str:
+    """In quotes if it begins or ends with a space, as after `x, y` in the header of a CSV file."""
+    return name if name and name == name.strip() else repr(name)
 
 
 def _type_problems(opened: Opened, files: Files, features: Sequence[str]) -> Iterator[str]:
