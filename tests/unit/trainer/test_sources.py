@@ -163,8 +163,8 @@ PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]
     "spaces after the commas of a header": (
         csv("x, y, price\n1,2,3\n"),
         KMEANS,
-        {"features": ["y", "price"]},
-        "no column y; its columns are x, ' y', ' price';.* no column price; did you mean ' price'[?]",
+        {"features": ["price", "q"]},
+        "no column price; did you mean ' price'[?];.* no column q; its columns are x, ' y', ' price'",
     ),
     "a feature twice": (
         parquet(a=[1], b=[1]),
