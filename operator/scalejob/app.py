@@ -19,7 +19,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Collection, Coroutine, Iterable, Iterator
 from typing import Any
 
 import kopf
@@ -48,13 +48,14 @@ async def run(options: Options) -> bool:
 async def _watch(engine: Engine, client: Client, options: Options) -> None:
     """Feed the engine with ScaleJobs until a signal comes."""
     await engine.listed.wait()
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         registry=build_registry(engine, client),
         settings=build_settings(),
         standalone=True,
         clusterwide=not options.namespaces,
         namespaces=options.namespaces,
     )
+    await kopf.run_tasks(tasks, ignored=_EveryTask())
 
 
 async def _until_first(*parts: Coroutine[Any, Any, object]) -> None:
@@ -117,6 +118,19 @@ def build_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = _EndlessBackoff()
     settings.process.ultimate_exiting_timeout = 20  # less than a Pod's grace period of 30 s
     return settings
+
+
+class _EveryTask(Collection["asyncio.Task[Any]"]):
+    """At its end kopf waits 5 s for every task that began after it, our requests and open connections to /metrics too: for none."""
+
+    def __contains__(self, task: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator["asyncio.Task[Any]"]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 class _EndlessBackoff(Iterable[float]):
