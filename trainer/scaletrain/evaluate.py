@@ -10,7 +10,8 @@ Sums over rows are exact, so metrics do not depend on the number of ranks. They 
 
 auc: two classes, or the mean over one class against the rest. Exact up to EXACT_ROWS rows, which rank 0 then sorts; above, scores
 fall into BINS equal bins. silhouette: of SAMPLE rows drawn by row number and weight. A metric that is not defined is left out:
-auc if a class has no rows, silhouette with one cluster.
+auc if a class has no rows or if there are more than AUC_CLASSES, for each of which all scores would be computed anew;
+silhouette with one cluster.
 
 Legend: N rows of a block, K classes, S rows of a sample.
 """
@@ -38,6 +39,7 @@ from .exact import max_over_blocks, sum_blocks
 
 EXACT_ROWS = 1_000_000
 BINS = 1 << 16
+AUC_CLASSES = 32
 SAMPLE = 2_000
 
 Metrics = dict[str, float]
@@ -128,8 +130,10 @@ def _accuracy(comm: Comm, blocks: Blocks, decision: Callable[[Tensor], Tensor], 
 
 
 def _auc(comm: Comm, blocks: Blocks, scores: Callable[[Block], Tensor]) -> float:
-    """NaN if a class has no rows."""
+    """NaN if a class has no rows, or if there are too many classes."""
     classes = _num_columns(comm, blocks, scores)
+    if classes > AUC_CLASSES:
+        return math.nan
     area = _exact_area if blocks.num_rows <= EXACT_ROWS else _binned_area
     wanted = range(classes) if classes > 2 else [1]
     return sum(area(comm, blocks, lambda block, c=c: scores(block)[:, c], c) for c in wanted) / len(wanted)

@@ -58,6 +58,12 @@ REFUSED = (
     _spec("two sources", "data.files", FILES, "set exactly one source of data"),
     _spec("no clusters", "workload.kmeans", {}, "clusters"),
     _spec("a task that does not exist", "workload", {"linear": {"task": "forest"}}, "task"),
+    _spec(
+        "class weights of a regression",
+        "workload",
+        {"linear": {"task": "regression", "classWeight": "balanced"}},
+        "classWeight balanced needs task: classification",
+    ),
     _spec("centres without a file", "workload.kmeans.init", "centers", "centersUri is needed"),
     _spec("C must be positive", "workload", {"svm": {"C": 0}}, "C"),
     _spec("empty argv", "workload", {"command": {"argv": []}}, "argv"),

@@ -74,6 +74,13 @@ def test_many_rows_fall_into_bins(rng, X, weight, monkeypatch):
     assert binned == pytest.approx(exact, abs=1e-4)
 
 
+def test_many_classes_have_no_auc(rng, X, monkeypatch):
+    """Its cost grows with the square of their number, and an id taken for a label would keep the job busy for hours."""
+    y = labels(rng, X, 3)
+    monkeypatch.setattr(module, "AUC_CLASSES", 2)
+    assert set(fitted(Workload(svm=Svm()), make_blocks(X, y))[2]) == {"accuracy"}
+
+
 def test_kmeans(X, weight):
     """Inertia, and the silhouette of all rows if they fit the sample."""
     result, model, found = fitted(Workload(kmeans=KMeans(clusters=4)), make_blocks(X, weight=weight))

@@ -43,6 +43,15 @@ class Linear(Model):
         description="Stop when the largest component of the mean gradient is at most this. Classification only.",
     )
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="self.task == 'classification' || self.classWeight == 'none'",
+            message="classWeight balanced needs task: classification; a regression has no classes",
+            field_path=".classWeight",
+            check=lambda self: self.task is LinearTask.CLASSIFICATION or self.class_weight is ClassWeight.NONE,
+        ),
+    )
+
 
 class KMeansInit(StrEnum):
     PARALLEL = "k-means||"
