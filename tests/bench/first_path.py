@@ -185,7 +185,7 @@ def pods(_rows: int, _repeats: int) -> list[Figure]:
     rate = pods_per_second(500, qps)
     return [
         Figure(
-            name="seconds for 500 Pods at --qps 200",
+            name=f"500 Pods at --qps 200: {rate.pods_per_second:.0f} Pods/s",
             ours=rate.seconds,
             peer=rate.pods / qps,
             spread=0.0,
