@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from scalejob.api.v1alpha1 import Linear
@@ -22,6 +21,7 @@ from scaletrain.data.blocks import Blocks
 
 from .base import Facts, Progress
 from .classes import Classes, count_classes
+from .decision import decision_values, set_fitted
 from .losses import Logistic
 from .margin import MarginProblem
 from .moments import Moments, moments
@@ -63,9 +63,7 @@ class LogisticResult:
 
     def decision(self, X_ND: Tensor) -> Tensor:
         """Decision values, float64: (N,) for two classes, else (N, K)."""
-        coef_KD, intercept_K = (torch.from_numpy(v).to(X_ND.device) for v in (self.coef_KD, self.intercept_K))
-        values_NK = X_ND.to(torch.float64) @ coef_KD.T + intercept_K
-        return values_NK[:, 0] if len(self.coef_KD) == 1 else values_NK
+        return decision_values(X_ND, self.coef_KD, self.intercept_K)
 
     def to_sklearn(self, params: Linear, classes: np.ndarray | None) -> "LogisticRegression":
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - takes a second
@@ -78,9 +76,8 @@ class LogisticResult:
             tol=params.tolerance,
             max_iter=params.max_iterations,
         )
-        model.coef_, model.intercept_ = self.coef_KD.copy(), self.intercept_K.copy()
-        model.classes_ = np.arange(max(2, len(self.coef_KD))) if classes is None else np.asarray(classes)
-        model.n_iter_, model.n_features_in_ = np.array([self.n_iter], dtype=np.int32), self.coef_KD.shape[1]
+        set_fitted(model, self.coef_KD, self.intercept_K, classes)
+        model.n_iter_ = np.array([self.n_iter], dtype=np.int32)
         return model
 
 

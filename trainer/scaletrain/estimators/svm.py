@@ -22,6 +22,7 @@ from scaletrain.data.blocks import Blocks
 
 from .base import Facts, Progress
 from .classes import Classes, count_classes
+from .decision import decision_values, set_fitted
 from .limits import check_features
 from .losses import SquaredHinge
 from .margin import MarginProblem
@@ -63,9 +64,7 @@ class SvmResult:
 
     def decision(self, X_ND: Tensor) -> Tensor:
         """Decision values, float64: (N,) for two classes, else (N, K)."""
-        coef_KD, intercept_K = (torch.from_numpy(v).to(X_ND.device) for v in (self.coef_KD, self.intercept_K))
-        values_NK = X_ND.to(torch.float64) @ coef_KD.T + intercept_K
-        return values_NK[:, 0] if len(self.coef_KD) == 1 else values_NK
+        return decision_values(X_ND, self.coef_KD, self.intercept_K)
 
     def to_sklearn(self, params: Svm, classes: np.ndarray | None) -> "LinearSVC":
         """A LinearSVC. With the hinge loss its coefficients are those of SVC(kernel="linear"), whose intercept is free."""
@@ -79,9 +78,8 @@ class SvmResult:
             tol=params.tolerance,
             max_iter=params.max_iterations,
         )
-        model.coef_, model.intercept_ = self.coef_KD.copy(), self.intercept_K.copy()
-        model.classes_ = np.arange(max(2, len(self.coef_KD))) if classes is None else np.asarray(classes)
-        model.n_iter_, model.n_features_in_ = max(self.n_iter), self.coef_KD.shape[1]
+        set_fitted(model, self.coef_KD, self.intercept_K, classes)
+        model.n_iter_ = max(self.n_iter)
         return model
 
 
