@@ -18,6 +18,6 @@ def load(uri: "str | os.PathLike[str]") -> "BaseEstimator":
 
     Verifies the SHA-256 of the numbers and unpickles nothing. scaletrain.errors.InvalidData if the model is not whole.
     """
-    from .artifact import load as load_model  # noqa: PLC0415 - see above
+    from .restore import load as load_model  # noqa: PLC0415 - see above
 
     return load_model(uri)

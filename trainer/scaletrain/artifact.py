@@ -26,8 +26,6 @@ from .paths import local_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sklearn.base import BaseEstimator
-
 TENSORS = "model.safetensors"
 FACTS = "model.json"
 SUCCESS = "_SUCCESS"
@@ -37,7 +35,7 @@ LEAST_FREE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What is saved: all that `load` needs, and where it came from."""
+    """What is saved: all that `restore.load` needs, and where it came from."""
 
     arrays: Mapping[str, np.ndarray]  # "estimator/..." and "prepare/<step>/..."
     facts: Mapping[str, Any]  # JSON
@@ -93,24 +91,15 @@ def read(uri: str | os.PathLike[str]) -> Model:
     folder = local_path(os.fspath(uri), "uri")
     if not (folder / SUCCESS).exists():
         raise InvalidData(f"{folder} holds no complete model: {SUCCESS} is missing")
-    with _input_problems(folder):
+    with input_problems(folder):
         tensors = (folder / TENSORS).read_bytes()
         facts = dict(json.loads((folder / FACTS).read_bytes()))
     if facts.get("format") != FORMAT:
         raise InvalidData(f"{folder / FACTS} has format {facts.get('format')}; this version reads format {FORMAT}")
     if hashlib.sha256(tensors).hexdigest() != facts.get("sha256"):
         raise InvalidData(f"{folder / TENSORS} is damaged: its SHA-256 is not the one in {FACTS}")
-    with _input_problems(folder):
+    with input_problems(folder):
         return Model(arrays=parse_tensors(tensors), facts=facts)
-
-
-def load(uri: str | os.PathLike[str]) -> "BaseEstimator":
-    """The fitted scikit-learn estimator, or a Pipeline of the preparation and the estimator, built from numbers alone."""
-    from .restore import to_sklearn  # noqa: PLC0415 - scikit-learn and torch take seconds to import
-
-    model = read(uri)
-    with _input_problems(local_path(os.fspath(uri), "uri")):
-        return to_sklearn(model)
 
 
 @contextmanager
@@ -122,7 +111,7 @@ def _output_problems(uri: str) -> "Iterator[None]":
 
 
 @contextmanager
-def _input_problems(folder: Path) -> "Iterator[None]":
+def input_problems(folder: Path) -> "Iterator[None]":
     """A model file may come from anyone: whatever is wrong with it is one error."""
     try:
         yield

@@ -1,6 +1,7 @@
 """Between fitted values and saved models: what a model holds, and the scikit-learn estimator that it becomes."""
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,9 +11,10 @@ import numpy as np
 
 from scalejob.api.v1alpha1 import Spec, Workload
 
-from .artifact import Model
+from .artifact import Model, input_problems, read
 from .estimators import estimator_for
 from .estimators.base import Params, Result
+from .paths import local_path
 from .prepare.steps import STEPS, Step
 
 if TYPE_CHECKING:
@@ -46,6 +48,13 @@ def to_model(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
     return Model(arrays=arrays, facts=json.loads(json.dumps(facts)))
+
+
+def load(uri: str | os.PathLike[str]) -> "BaseEstimator":
+    """The fitted scikit-learn estimator, or a Pipeline of the preparation and the estimator, built from numbers alone."""
+    model = read(uri)
+    with input_problems(local_path(os.fspath(uri), "uri")):
+        return to_sklearn(model)
 
 
 def to_sklearn(model: Model) -> "BaseEstimator":

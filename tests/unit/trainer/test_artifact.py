@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from scaletrain.artifact import FACTS, SUCCESS, TENSORS, Model, claim, load, read, save
+from scaletrain.artifact import FACTS, SUCCESS, TENSORS, Model, claim, read, save
 from scaletrain.errors import InvalidData, InvalidSpec
+from scaletrain.restore import load
 
 SMALL = Model(arrays={"estimator/b": np.arange(3.0), "estimator/a": np.eye(2, dtype=np.float32)}, facts={"rows": 3})
 LARGE = Model(arrays={"estimator/a": np.zeros(100_000)}, facts={})
