@@ -4,10 +4,12 @@
 result, to the bit, whatever the number of ranks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from scalejob.api.v1alpha1 import KMeans, Linear, Svm
 from scaletrain.comm import Comm
@@ -28,6 +30,64 @@ class Progress(Protocol):
     ) -> None: ...
 
 
+State = Mapping[str, Tensor]  # on the CPU
+
+
+class Checkpoint(Protocol):
+    """Where a fit keeps its state, so that a later attempt, also on another number of ranks, ends with the same bytes."""
+
+    def resume(self) -> State | None:
+        """The state that an earlier attempt of this task has left, equal on all ranks; None: begin at the beginning.
+
+        All ranks call it; a second call gives the same.
+        """
+
+    def offer(self, step: int, model: State, rest: Callable[[], State] | None = None) -> None:
+        """Called once an iteration, before progress tells of `step`. Rank 0's state counts, the calls of others do nothing.
+
+        model: what has been learned so far, for the digest of the step; not changed in place later. rest: what else a resume
+        needs, by names of its own; asked for, without collectives, only when the state is saved, within the call. None: no
+        resume is possible from here, but from the state before or after it.
+        """
+
+
+class NoCheckpoint:
+    """Every fit begins at the beginning."""
+
+    def resume(self) -> None:
+        return None
+
+    def offer(self, step: int, model: State, rest: Callable[[], State] | None = None) -> None:
+        pass
+
+
+NO_CHECKPOINT = NoCheckpoint()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The checkpoint of one of several fits in a row: its state lies, below `name`, beside that of the fit around it."""
+
+    whole: Checkpoint
+    name: str
+    around: Callable[[], State]  # what the parts before have left
+
+    def resume(self) -> State | None:
+        found = self.whole.resume() or {}
+        prefix = f"{self.name}/"
+        own = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+        return own or None
+
+    def offer(self, step: int, model: State, rest: Callable[[], State] | None = None) -> None:
+        def all_of_it() -> State:
+            return {**self.around(), **self._named(rest() if rest else {})}
+
+        self.whole.offer(step, self._named(model), all_of_it if rest else None)
+
+    def _named(self, state: State) -> State:
+        return {f"{self.name}/{name}": value for name, value in state.items()}
+
+
 class Result(Protocol):
     """What was learned: equal on all ranks, on the CPU, independent of time and host."""
 
@@ -44,7 +104,16 @@ class Result(Protocol):
 class Estimator(Protocol):
     """A module of this package."""
 
-    def fit(self, comm: Comm, blocks: Blocks, params: Params, *, seed: int, progress: Progress) -> Result:
+    def fit(
+        self,
+        comm: Comm,
+        blocks: Blocks,
+        params: Params,
+        *,
+        seed: int,
+        progress: Progress,
+        checkpoint: Checkpoint = NO_CHECKPOINT,
+    ) -> Result:
         """Learns from the blocks of all ranks. InvalidSpec, the same on every rank, if the data cannot bear `params`."""
 
     def restore(self, params: Params, arrays: Mapping[str, np.ndarray], facts: Facts) -> Result:

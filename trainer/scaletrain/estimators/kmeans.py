@@ -17,7 +17,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 from scaletrain.errors import InvalidSpec
 
-from .base import Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
 from .given import given_centers
 from .lloyd import Clustering, Limits, lloyd
 from .nearest import Points, nearest, points, squared_distances
@@ -78,7 +78,15 @@ def restore(params: KMeans, arrays: Mapping[str, np.ndarray], facts: Facts) -> K
     return KMeansResult(centers_KD=arrays["cluster_centers"], **{name: facts[name] for name in names})
 
 
-def fit(comm: Comm, blocks: Blocks, params: KMeans, *, seed: int, progress: Progress) -> KMeansResult:
+def fit(
+    comm: Comm,
+    blocks: Blocks,
+    params: KMeans,
+    *,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
+) -> KMeansResult:
     """InvalidSpec if there are more clusters than rows of positive weight, or if given centres do not fit the data."""
     data = points(comm, blocks)
     if params.clusters > data.num_weighted:

@@ -10,7 +10,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
 from . import logistic, regression
-from .base import Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
 from .limits import check_features
 
 TASKS = {LinearTask.REGRESSION: regression, LinearTask.CLASSIFICATION: logistic}
@@ -18,10 +18,18 @@ TASKS = {LinearTask.REGRESSION: regression, LinearTask.CLASSIFICATION: logistic}
 LinearResult = regression.RegressionResult | logistic.LogisticResult
 
 
-def fit(comm: Comm, blocks: Blocks, params: Linear, *, seed: int, progress: Progress) -> LinearResult:
+def fit(
+    comm: Comm,
+    blocks: Blocks,
+    params: Linear,
+    *,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
+) -> LinearResult:
     """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from."""
     check_features(blocks.num_features, "linear")
-    return TASKS[params.task].fit(comm, blocks, params, seed=seed, progress=progress)
+    return TASKS[params.task].fit(comm, blocks, params, seed=seed, progress=progress, checkpoint=checkpoint)
 
 
 def restore(params: Linear, arrays: Mapping[str, np.ndarray], facts: Facts) -> LinearResult:

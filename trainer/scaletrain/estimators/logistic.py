@@ -19,7 +19,7 @@ from scalejob.api.v1alpha1.workload import ClassWeight
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
-from .base import Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
 from .losses import Logistic
@@ -93,7 +93,15 @@ def restore(params: Linear, arrays: Mapping[str, np.ndarray], facts: Facts) -> L
     )
 
 
-def fit(comm: Comm, blocks: Blocks, params: Linear, *, seed: int, progress: Progress) -> LogisticResult:
+def fit(
+    comm: Comm,
+    blocks: Blocks,
+    params: Linear,
+    *,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
+) -> LogisticResult:
     """InvalidData if the labels cannot be learned from. `seed` is not used: nothing is random."""
     classes = count_classes(comm, blocks, params.class_weight)
     x = moments(comm, blocks, weighted=False)

@@ -22,7 +22,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.exact import sum_blocks
 
-from .base import Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
 from .linalg import Solver, factor, gram
 from .moments import SLACK, Moments, max_target, moments, row_weights
 
@@ -84,7 +84,15 @@ def restore(params: Linear, arrays: Mapping[str, np.ndarray], facts: Facts) -> R
     )
 
 
-def fit(comm: Comm, blocks: Blocks, params: Linear, *, seed: int, progress: Progress) -> RegressionResult:
+def fit(
+    comm: Comm,
+    blocks: Blocks,
+    params: Linear,
+    *,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
+) -> RegressionResult:
     """Least squares with weights. `seed` is not used: nothing is random."""
     task = _Task.of(comm, blocks, params)
     gram_DD, moment_D = task.normal_equations()

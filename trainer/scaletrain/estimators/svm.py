@@ -20,7 +20,7 @@ from scalejob.api.v1alpha1.workload import ClassWeight, SvmLoss
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
-from .base import Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
 from .limits import check_features
@@ -95,7 +95,15 @@ def restore(params: Svm, arrays: Mapping[str, np.ndarray], facts: Facts) -> SvmR
     )
 
 
-def fit(comm: Comm, blocks: Blocks, params: Svm, *, seed: int, progress: Progress) -> SvmResult:
+def fit(
+    comm: Comm,
+    blocks: Blocks,
+    params: Svm,
+    *,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
+) -> SvmResult:
     """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from. `seed` is not used."""
     check_features(blocks.num_features, "svm")
     classes = count_classes(comm, blocks, params.class_weight)
