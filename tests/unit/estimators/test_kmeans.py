@@ -77,7 +77,7 @@ def test_of_rows_equally_far_the_first_moves_and_leaves_its_cluster():
     X = np.array([[-1.0], [1.0], [-1.0], [1.0]])
     data = points(SoloComm(), make_blocks(X, rows=1))
     limits = Limits(tolerance=0, max_iterations=1)
-    found = lloyd(data, torch.tensor([[0.0], [9.0]], dtype=torch.float64), limits, lambda *_: None)
+    found = lloyd(data, lambda: torch.tensor([[0.0], [9.0]], dtype=torch.float64), limits, lambda *_: None)
     np.testing.assert_allclose(found.C_KD[:, 0], [1 / 3, -1.0])
 
 

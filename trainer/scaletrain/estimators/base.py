@@ -71,6 +71,7 @@ class Part:
     whole: Checkpoint
     name: str
     around: Callable[[], State]  # what the parts before have left
+    steps: int = 0  # of the parts before
 
     def resume(self) -> State | None:
         found = self.whole.resume() or {}
@@ -82,7 +83,7 @@ class Part:
         def all_of_it() -> State:
             return {**self.around(), **self._named(rest() if rest else {})}
 
-        self.whole.offer(step, self._named(model), all_of_it if rest else None)
+        self.whole.offer(self.steps + step, self._named(model), all_of_it if rest else None)
 
     def _named(self, state: State) -> State:
         return {f"{self.name}/{name}": value for name, value in state.items()}

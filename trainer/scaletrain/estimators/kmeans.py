@@ -3,8 +3,9 @@
 Legend: K clusters, D features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 from scaletrain.errors import InvalidSpec
 
-from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Part, Progress, State
 from .given import given_centers
 from .lloyd import Clustering, Limits, lloyd
 from .nearest import Points, nearest, points, squared_distances
@@ -94,19 +95,65 @@ def fit(
             f"workload.kmeans.clusters is {params.clusters}, but there are only {data.num_weighted} rows to cluster "
             "(rows of weight 0 do not count)"
         )
-    runs: list[Clustering] = []
-    for restart in range(params.restarts):
-        first_KD = _first_centers(data, params, seed, restart)
-        runs.append(_run(data, params, first_KD, progress, sum(run.n_iter for run in runs)))
-    best = min(range(len(runs)), key=lambda restart: (runs[restart].inertia, restart))
+    runs = _Runs.restored(checkpoint.resume())
+    while runs.count < params.restarts:
+        first = partial(_first_centers, data, params, seed, runs.count)
+        part = Part(whole=checkpoint, name=f"run-{runs.count}", around=runs.state, steps=runs.steps)
+        runs = runs.plus(lloyd(data, first, _limits(data, params), _reporter(params, runs.steps, progress), part))
+    best = runs.best
+    assert best is not None, "there is at least one run"
     return KMeansResult(
-        centers_KD=(runs[best].C_KD + data.shift_D).to(data.dtype).numpy(),
-        inertia=runs[best].inertia,
-        n_iter=runs[best].n_iter,
-        converged=runs[best].converged,
-        num_distinct=runs[best].num_distinct,
-        restart=best,
+        centers_KD=(best.C_KD + data.shift_D).to(data.dtype).numpy(),
+        inertia=best.inertia,
+        n_iter=best.n_iter,
+        converged=best.converged,
+        num_distinct=best.num_distinct,
+        restart=runs.restart,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """The runs that have ended, of which only the best one is kept."""
+
+    count: int = 0
+    steps: int = 0  # of all together
+    restart: int = 0  # the number of the best one
+    best: Clustering | None = None
+
+    def plus(self, run: Clustering) -> "_Runs":
+        is_better = self.best is None or run.inertia < self.best.inertia
+        return _Runs(
+            count=self.count + 1,
+            steps=self.steps + run.n_iter,
+            restart=self.count if is_better else self.restart,
+            best=run if is_better else self.best,
+        )
+
+    def state(self) -> State:
+        if self.best is None:
+            return {}
+        facts = [self.count, self.steps, self.restart, self.best.n_iter, self.best.converged, self.best.num_distinct]
+        return {
+            "runs": torch.tensor(facts),
+            "inertia": torch.tensor(self.best.inertia, dtype=torch.float64),
+            "best": self.best.C_KD,
+        }
+
+    @classmethod
+    def restored(cls, saved: State | None) -> "_Runs":
+        """From a state that is that of a later run as well."""
+        if not saved or "runs" not in saved:
+            return cls()
+        count, steps, restart, n_iter, converged, num_distinct = saved["runs"].tolist()
+        best = Clustering(
+            C_KD=saved["best"],
+            inertia=float(saved["inertia"]),
+            n_iter=n_iter,
+            converged=bool(converged),
+            num_distinct=num_distinct,
+        )
+        return cls(count=count, steps=steps, restart=restart, best=best)
 
 
 def _first_centers(data: Points, params: KMeans, seed: int, restart: int) -> Tensor:
@@ -117,12 +164,16 @@ def _first_centers(data: Points, params: KMeans, seed: int, restart: int) -> Ten
     return find(data, params.clusters, seed, restart)
 
 
-def _run(data: Points, params: KMeans, first_KD: Tensor, progress: Progress, steps: int) -> Clustering:
+def _limits(data: Points, params: KMeans) -> Limits:
     variance = float((data.x.square_D / data.x.weight).mean())
-    limits = Limits(tolerance=params.tolerance * variance, max_iterations=params.max_iterations)
+    return Limits(tolerance=params.tolerance * variance, max_iterations=params.max_iterations)
+
+
+def _reporter(params: KMeans, steps: int, progress: Progress) -> Callable[[int, float], None]:
+    """Tells of the iterations of one run after `steps` of earlier ones."""
     of = params.max_iterations if params.restarts == 1 else None
 
     def report(n_iter: int, inertia: float) -> None:
         progress(steps + n_iter, of=of, metric="inertia", value=inertia)
 
-    return lloyd(data, first_KD, limits, report)
+    return report

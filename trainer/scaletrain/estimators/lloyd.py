@@ -15,6 +15,7 @@ from torch import Tensor
 from scaletrain.data.blocks import Block
 from scaletrain.exact import sum_blocks
 
+from .base import NO_CHECKPOINT, Checkpoint, State
 from .draws import gather_rows, smallest_first
 from .linalg import add_by_group
 from .moments import SLACK, row_weights
@@ -70,28 +71,101 @@ class _Sums:
         return torch.where(has_weight_K[:, None], mean_KD, mean_KD[self.weight_K.argmax()])
 
 
-def lloyd(data: Points, C_KD: Tensor, limits: Limits, report: Callable[[int, float], None]) -> Clustering:
-    """From first centres (K, D) in the dtype of the features. `report(n_iter, inertia of the new centres)` after each iteration."""
+def lloyd(
+    data: Points,
+    first: Callable[[], Tensor],
+    limits: Limits,
+    report: Callable[[int, float], None],
+    checkpoint: Checkpoint = NO_CHECKPOINT,
+) -> Clustering:
+    """From first centres (K, D) in the dtype of the features, which are not asked for if an earlier attempt came further.
+
+    `report(n_iter, inertia of the new centres)` after each iteration.
+    """
+    saved = checkpoint.resume()
+    at = _Iterate.restored(saved) if saved else _Iterate.started(first())
     label = RowState(data.blocks, -1, torch.int64)
-    sums = _Sums.zeros(C_KD)
-    n_iter, is_strict, is_close = 0, False, False
-    while n_iter < limits.max_iterations and not (is_strict or is_close):
-        changes, moved = _changes(data, C_KD, label)
-        sums = sums.plus(*changes)
-        filled = _relocate(data, C_KD, sums, label) if bool((sums.count_K == 0).any()) else sums
-        old_KD, C_KD = C_KD, filled.means().to(data.dtype)
-        n_iter += 1
-        is_strict = moved == 0
-        is_close = _agree(data, float(((C_KD - old_KD).to(torch.float64) ** 2).sum()) <= limits.tolerance)
-        report(n_iter, _inertia_of_means(data, sums))
-    inertia, count_K = _assess(data, C_KD, label if is_strict else None)
+    if saved:
+        _label(data, at.before_KD, label)
+    while at.n_iter < limits.max_iterations and not at.is_done:
+        changes, moved = _changes(data, at.C_KD, label)
+        sums = at.sums.plus(*changes)
+        filled = _relocate(data, at.C_KD, sums, label) if bool((sums.count_K == 0).any()) else sums
+        C_KD = filled.means().to(data.dtype)
+        shift = float(((C_KD - at.C_KD).to(torch.float64) ** 2).sum())
+        at = _Iterate(
+            C_KD=C_KD,
+            before_KD=at.C_KD,
+            sums=sums,
+            n_iter=at.n_iter + 1,
+            is_strict=moved == 0,
+            is_close=_agree(data, shift <= limits.tolerance),
+        )
+        checkpoint.offer(at.n_iter, at.model(), at.rest)
+        report(at.n_iter, _inertia_of_means(data, sums))
+    inertia, count_K = _assess(data, at.C_KD, label if at.is_strict else None)
     return Clustering(
-        C_KD=C_KD,
+        C_KD=at.C_KD,
         inertia=inertia,
-        n_iter=n_iter,
-        converged=is_strict or is_close,
+        n_iter=at.n_iter,
+        converged=at.is_done,
         num_distinct=int((count_K > 0).sum()),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Iterate:
+    """Where the algorithm is between two iterations. All but the labels, which are those of the nearest centres before."""
+
+    C_KD: Tensor
+    before_KD: Tensor
+    sums: _Sums  # of the rows by their labels
+    n_iter: int
+    is_strict: bool  # no label has changed
+    is_close: bool  # the centres have moved by at most the tolerance
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_strict or self.is_close
+
+    @classmethod
+    def started(cls, C_KD: Tensor) -> "_Iterate":
+        return cls(C_KD=C_KD, before_KD=C_KD, sums=_Sums.zeros(C_KD), n_iter=0, is_strict=False, is_close=False)
+
+    @classmethod
+    def restored(cls, saved: State) -> "_Iterate":
+        n_iter, is_strict, is_close = saved["loop"].tolist()
+        return cls(
+            C_KD=saved["centers"],
+            before_KD=saved["before"],
+            sums=_Sums(point_KD=saved["points"], weight_K=saved["weights"], count_K=saved["counts"]),
+            n_iter=n_iter,
+            is_strict=bool(is_strict),
+            is_close=bool(is_close),
+        )
+
+    def model(self) -> State:
+        return {"centers": self.C_KD}
+
+    def rest(self) -> State:
+        return {
+            "before": self.before_KD,
+            "points": self.sums.point_KD,
+            "weights": self.sums.weight_K,
+            "counts": self.sums.count_K,
+            "loop": torch.tensor([self.n_iter, self.is_strict, self.is_close]),
+        }
+
+
+def _label(data: Points, C_KD: Tensor, label: RowState) -> None:
+    """Gives all rows the labels of their nearest centres, in one pass without a collective."""
+    there_KD = C_KD.to(data.comm.device)
+
+    def assign(block: Block) -> None:
+        label.of(block).copy_(nearest(data.of(block), there_KD))
+
+    for _ in data.blocks.map(assign):
+        pass
 
 
 def _changes(data: Points, C_KD: Tensor, label: RowState) -> tuple[list[Tensor], int]:

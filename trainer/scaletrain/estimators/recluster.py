@@ -34,7 +34,7 @@ def recluster(C_AD: Tensor, weight_A: Tensor, K: int, key: Key) -> Tensor:
     variance = float((data.x.square_D / data.x.weight).mean())
     limits = Limits(tolerance=TOLERANCE * variance, max_iterations=MAX_ITERATIONS)
     X_AD, rng = data.of(block), Generator(Philox(key=key.words(2)))
-    runs = [lloyd(data, X_AD[greedy(X_AD, weight_A, K, rng)], limits, lambda *_: None) for _ in range(RUNS)]
+    runs = [lloyd(data, lambda: X_AD[greedy(X_AD, weight_A, K, rng)], limits, lambda *_: None) for _ in range(RUNS)]
     return (min(runs, key=lambda run: run.inertia).C_KD + data.shift_D).to(C_AD.dtype)
 
 
