@@ -106,7 +106,9 @@ def fit(
     classes = count_classes(comm, blocks, params.class_weight)
     x = moments(comm, blocks, weighted=False)
     l2 = DEFAULT_L2 if params.l2 is None else params.l2
-    options = Options(tolerance=params.tolerance, max_iterations=params.max_iterations, metric="gradient")
+    options = Options(
+        tolerance=params.tolerance, max_iterations=params.max_iterations, metric="gradient", checkpoint=checkpoint
+    )
     solve = _two_classes if classes.count == 2 else _more_classes
     return solve(_Data(comm=comm, blocks=blocks, x=x, classes=classes), l2, params.fit_intercept, options, progress)
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from scaletrain.errors import TrainerError
 
-from .base import Progress
+from .base import NO_CHECKPOINT, Checkpoint, Progress, State
 from .leader import lead
 from .linalg import Solver, factor
 from .losses import MarginLoss, SmoothHinge
 from .margin import STEPS_T, Evaluation, Hessian, MarginProblem
+from .solution import Solution
 
 ARMIJO = 1e-4
 ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
@@ -32,24 +33,13 @@ TOO_LARGE = 1e100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Solution:
-    """Where Newton's method ended. Equal on all ranks."""
-
-    coef_D: Tensor
-    intercept: float
-    n_iter: int
-    objective: float  # for the hinge: with the hinge itself, not the smooth one
-    certificate: float  # what was compared with the tolerance
-    converged: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     tolerance: float
     max_iterations: int
     metric: str  # what progress calls the certificate
     first_step: int = 0  # steps of earlier problems, for progress
     first_P: Tensor | None = None  # where to begin, if that is better than 0
+    checkpoint: Checkpoint = NO_CHECKPOINT
 
 
 # certificate = certify(problem, evaluation here, evaluation at 0, point)
@@ -66,8 +56,24 @@ class _State:
     certificate: float
     width: float  # of the smooth hinge; unused otherwise
     solver: Solver  # of the Hessian here, or at an earlier point
+    summed: Hessian  # how the Hessian here was summed
     hessian: Hessian  # how Hessians are summed from now on
     n_iter: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Minimum:
+    """Of the smooth hinge of one width."""
+
+    point_P: Tensor
+    width: float
+
+    def state(self) -> State:
+        return {"wider": torch.cat([self.point_P, torch.tensor([self.width], dtype=torch.float64)])}
+
+    @classmethod
+    def restored(cls, saved: State) -> "_Minimum | None":
+        return cls(point_P=saved["wider"][:-1], width=float(saved["wider"][-1])) if "wider" in saved else None
 
 
 def minimise(
@@ -78,14 +84,14 @@ def minimise(
     If the curvature is continuous, a Hessian is kept for the next steps once steps are short, as long as they go on to be
     ten times shorter each.
     """
-    if problem.is_large:
+    if problem.is_large and not options.checkpoint.resume():
         options = replace(options, first_P=_rough_minimum(problem, loss, certify, options))
     return _minimise(problem, loss, certify, options, progress)
 
 
 def _rough_minimum(problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options) -> Tensor:
     """Of a sample of the rows: a sample's own error is larger than the tolerance."""
-    rough = replace(options, tolerance=max(options.tolerance, ROUGH))
+    rough = replace(options, tolerance=max(options.tolerance, ROUGH), checkpoint=NO_CHECKPOINT)
     found = _minimise(problem.sample(), loss, certify, rough, lambda *_, **__: None)
     return problem.point(found.coef_D, found.intercept)
 
@@ -94,7 +100,8 @@ def _minimise(
     problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
 ) -> Solution:
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, before = newton.start(width=0.0, hessian=Hessian.FAST, point_P=options.first_P), float("inf")
+        state, saved = newton.begin(width=0.0, hessian=Hessian.FAST, point_P=options.first_P)
+        before = float(saved["before"]) if saved else float("inf")
         while True:
             direction_P, decrement = newton.direction(state)
             converged = state.certificate <= options.tolerance and _is_small(decrement, state, options.tolerance)
@@ -109,6 +116,7 @@ def _minimise(
             if following is None and not is_stale:
                 return state, False
             state, before = following or newton.refresh(state), decrement
+            newton.offer(state, {"before": torch.tensor(before, dtype=torch.float64)})
 
     return _lead(problem, lambda width: loss, certify, solve, options, progress)
 
@@ -122,7 +130,8 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
     """Minimises the hinge loss until the relative duality gap is within the tolerance."""
 
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, wider = newton.start(width=FIRST_WIDTH, hessian=Hessian.PRECISE), None
+        state, saved = newton.begin(width=FIRST_WIDTH, hessian=Hessian.PRECISE)
+        wider = _Minimum.restored(saved) if saved else None
         while state.certificate > options.tolerance and state.n_iter < options.max_iterations:
             direction_P, decrement = newton.direction(state)
             gap = state.certificate * hinge_objective(problem, state.at, state.point_P)
@@ -130,7 +139,11 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
             following = None if is_minimum else newton.step(state, direction_P, decrement, Hessian.PRECISE)
             if following is None and state.width <= LAST_WIDTH:
                 break
-            state, wider = (following, wider) if following else (newton.narrow(state, wider), state)
+            if following is None:
+                state, wider = newton.narrow(state, wider), _Minimum(point_P=state.point_P, width=state.width)
+            else:
+                state = following
+            newton.offer(state, wider.state() if wider else {})
         return state, state.certificate <= options.tolerance
 
     return _lead(problem, SmoothHinge, duality_gap, solve, options, progress)
@@ -180,8 +193,43 @@ def hinge_objective(problem: MarginProblem, at: Evaluation, point_P: Tensor) -> 
 class _Newton:
     """Steps from state to state, on rank 0; `ask` makes all ranks evaluate or search."""
 
-    def __init__(self, problem: MarginProblem, ask: Callable[[Tensor], Evaluation | Tensor], certify: Certify) -> None:
-        self._problem, self._ask, self._certify = problem, ask, certify
+    def __init__(
+        self,
+        problem: MarginProblem,
+        ask: Callable[[Tensor], Evaluation | Tensor],
+        certify: Certify,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._problem, self._ask, self._certify, self._checkpoint = problem, ask, certify, checkpoint
+
+    def begin(self, *, width: float, hessian: Hessian, point_P: Tensor | None = None) -> tuple[_State, State | None]:
+        """The state of an earlier attempt, and what else was kept with it; or that of `start`, and None."""
+        saved = self._checkpoint.resume()
+        if saved:
+            return self._resumed(saved, first_width=width), saved
+        return self.start(width=width, hessian=hessian, point_P=point_P), None
+
+    def offer(self, state: _State, more: State) -> None:
+        """Only where the Hessian is that of the point can all be evaluated again, to the same bits."""
+        facts = torch.tensor([state.width, state.summed, state.hessian, state.n_iter], dtype=torch.float64)
+        rest = None if state.at.hessian_PP is None else lambda: {"facts": facts, **more}
+        self._checkpoint.offer(state.n_iter, {"point": state.point_P}, rest)
+
+    def _resumed(self, saved: State, *, first_width: float) -> _State:
+        point_P, (width, summed, hessian, n_iter) = saved["point"], saved["facts"].tolist()
+        first = self._ask(_request(torch.zeros_like(point_P), width=first_width))
+        at = self._ask(_request(point_P, width=width, hessian=Hessian(int(summed))))
+        return _State(
+            point_P=point_P,
+            at=at,
+            first=first,
+            certificate=self._certify(self._problem, at, first, point_P),
+            width=width,
+            solver=self._factor(at),
+            summed=Hessian(int(summed)),
+            hessian=Hessian(int(hessian)),
+            n_iter=int(n_iter),
+        )
 
     def start(self, *, width: float, hessian: Hessian, point_P: Tensor | None = None) -> _State:
         """At the given point if it is better than 0, else at 0."""
@@ -202,6 +250,7 @@ class _Newton:
             certificate=self._certify(self._problem, at, first, point_P),
             width=width,
             solver=solver,
+            summed=hessian,
             hessian=self._needed(solver, hessian),
             n_iter=0,
         )
@@ -229,7 +278,7 @@ class _Newton:
         """The same point with its own Hessian."""
         return replace(self._move(state, state.point_P, state.width, state.hessian), n_iter=state.n_iter)
 
-    def narrow(self, state: _State, wider: _State | None) -> _State:
+    def narrow(self, state: _State, wider: _Minimum | None) -> _State:
         """From the minimum for one width towards that for a narrower one, given the minimum for a wider one.
 
         While the same rows lie in the parabola, minima are linear in the width: the next one can be extrapolated.
@@ -260,6 +309,7 @@ class _Newton:
             certificate=self._certify(self._problem, at, state.first, point_P),
             width=width,
             solver=solver,
+            summed=hessian,
             hessian=self._needed(solver, state.hessian),
             n_iter=state.n_iter + 1,
         )
@@ -314,11 +364,12 @@ def _lead(
         return problem.evaluate(point_P, loss_of(width), Hessian(int(hessian)))
 
     def answer(ask: Callable[[Tensor], Evaluation | Tensor]) -> Tensor:
-        state, converged = solve(_Newton(problem, ask, certify))
+        state, converged = solve(_Newton(problem, ask, certify, options.checkpoint))
         objective = hinge_objective(problem, state.at, state.point_P) if certify is duality_gap else state.at.value
         facts = [state.n_iter, objective, state.certificate, converged]
         return torch.cat([state.point_P, torch.tensor(facts, dtype=torch.float64)])
 
+    options.checkpoint.resume()  # on all ranks, before rank 0 leads
     found = lead(problem.comm, serve, answer, request=HEADER + 2 * size, answer=size + 4)
     point_P, (n_iter, objective, certificate, converged) = found[:size], found[size:].tolist()
     report(int(n_iter), certificate)

@@ -9,6 +9,7 @@ get its class weight; the rest count 1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,14 +21,15 @@ from scalejob.api.v1alpha1.workload import ClassWeight, SvmLoss
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
-from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Part, Progress
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
 from .limits import check_features
 from .losses import SquaredHinge
 from .margin import MarginProblem
 from .moments import Moments, moments
-from .newton import Options, Solution, gradient_ratio, minimise, minimise_hinge
+from .newton import Options, gradient_ratio, minimise, minimise_hinge
+from .solution import Solution, solutions_of, state_of
 
 if TYPE_CHECKING:
     from sklearn.svm import LinearSVC
@@ -108,11 +110,13 @@ def fit(
     check_features(blocks.num_features, "svm")
     classes = count_classes(comm, blocks, params.class_weight)
     x = moments(comm, blocks, weighted=False)
-    solutions: list[Solution] = []
-    for positive in range(classes.count) if classes.count > 2 else [1]:
+    solutions = solutions_of(checkpoint.resume())
+    positives = range(classes.count) if classes.count > 2 else [1]
+    for positive in positives[len(solutions) :]:
         problem = _problem(comm, blocks, params, (x, classes), positive)
         steps = sum(solution.n_iter for solution in solutions)
-        solutions.append(_solve(problem, params, steps, progress))
+        part = Part(whole=checkpoint, name=f"class-{positive}", around=partial(state_of, solutions), steps=steps)
+        solutions.append(_solve(problem, params, _options(params, steps, part), progress))
     return SvmResult(
         coef_KD=torch.stack([solution.coef_D for solution in solutions]).numpy(),
         intercept_K=np.array([solution.intercept for solution in solutions]),
@@ -140,13 +144,17 @@ def _problem(comm: Comm, blocks: Blocks, params: Svm, data: tuple[Moments, Class
     )
 
 
-def _solve(problem: MarginProblem, params: Svm, steps: int, progress: Progress) -> Solution:
-    options = Options(
+def _options(params: Svm, steps: int, checkpoint: Checkpoint) -> Options:
+    return Options(
         tolerance=params.tolerance,
         max_iterations=params.max_iterations,
         metric=CERTIFICATES[params.loss],
         first_step=steps,
+        checkpoint=checkpoint,
     )
+
+
+def _solve(problem: MarginProblem, params: Svm, options: Options, progress: Progress) -> Solution:
     if params.loss is SvmLoss.HINGE:
         return minimise_hinge(problem, options, progress)
     return minimise(problem, SquaredHinge(), gradient_ratio, options, progress)
