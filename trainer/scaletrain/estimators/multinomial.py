@@ -8,6 +8,8 @@ Legend: N rows of a block, D features, P = D + 1, K classes, R independent featu
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,14 +19,18 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.exact import sum_blocks
 
-from .base import Progress
+from .base import Progress, State
 from .classes import Classes
 from .leader import lead
 from .linalg import gram, whitening
 from .moments import SLACK, Moments, row_weights
 from .newton import Options
 
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
 MEMORY = 20  # pairs of vectors that L-BFGS keeps
+JOURNAL_BYTES = 1 << 28  # of a checkpoint; a longer fit can be resumed from where it was full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +128,7 @@ class MultinomialProblem:
 
 def minimise_multinomial(problem: MultinomialProblem, options: Options, progress: Progress) -> MultinomialSolution:
     """Minimises until the certificate and the expected decrease (relative to the value) are within the tolerance."""
+    options.checkpoint.resume()  # on all ranks, before rank 0 leads
     curvature_DD = problem.curvature()
     shape, size = problem.shape, problem.shape[0] * problem.shape[1]
 
@@ -150,6 +157,42 @@ def minimise_multinomial(problem: MultinomialProblem, options: Options, progress
     )
 
 
+class _Journal:
+    """What the ranks have replied so far: scipy cannot be started in the middle, but asked the same it goes the same way.
+
+    A reply counts as long as all points up to its own were asked for as then, to the bit.
+    """
+
+    def __init__(self, saved: State | None) -> None:
+        self._points: list[int] = saved["points"].tolist() if saved else []
+        self._replies: list[Tensor] = list(saved["replies"]) if saved else []
+        self._known = len(self._points)  # from an earlier attempt
+        self._used = 0
+
+    @property
+    def is_replayed(self) -> bool:
+        """Nothing was asked that was not known."""
+        return self._used <= self._known
+
+    @property
+    def is_full(self) -> bool:
+        return sum(reply.nbytes for reply in self._replies) > JOURNAL_BYTES
+
+    def reply(self, point: Tensor, ask: Callable[[], Tensor]) -> Tensor:
+        """The known reply to this point, or the one to `ask`."""
+        name = int.from_bytes(sha256(point.numpy()).digest()[:8], signed=True)
+        if self._used == len(self._points) or self._points[self._used] != name:
+            del self._points[self._used :], self._replies[self._used :]
+            self._known = min(self._known, self._used)
+            self._points.append(name)
+            self._replies.append(ask())
+        self._used += 1
+        return self._replies[self._used - 1]
+
+    def state(self) -> State:
+        return {"points": torch.tensor(self._points), "replies": torch.stack(self._replies)}
+
+
 class _Lbfgs:
     """scipy's L-BFGS-B in whitened features, on rank 0."""
 
@@ -162,6 +205,7 @@ class _Lbfgs:
     ) -> None:
         self._problem, self._ask, self._options = problem, ask, options
         self._whitening_DR = whitening_DR
+        self._journal = _Journal(options.checkpoint.resume())
         self._n_iter, self._certificate, self._is_small = 0, float("inf"), False
 
     def run(self) -> Tensor:
@@ -185,8 +229,7 @@ class _Lbfgs:
         return torch.cat([torch.tensor(facts, dtype=torch.float64), self._point(found.x).reshape(-1)])
 
     def _evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        header = torch.tensor([self._n_iter, self._certificate], dtype=torch.float64)
-        value, gradient_KP = self._ask(torch.cat([header, self._point(x).reshape(-1)]))
+        value, gradient_KP = self._reply(self._point(x))
         self._certificate = self._problem.certificate(gradient_KP)
         white_KP = (
             torch.cat([gradient_KP[:, :-1] @ self._whitening_DR, gradient_KP[:, -1:]], dim=1) / self._problem.cost
@@ -197,8 +240,20 @@ class _Lbfgs:
         self._is_small = small or mean <= self._options.tolerance
         return mean, white_KP.reshape(-1).numpy()
 
-    def _after_step(self, intermediate_result: object) -> None:
+    def _reply(self, point_KP: Tensor) -> tuple[float, Tensor]:
+        def ask() -> Tensor:
+            header = torch.tensor([self._n_iter, self._certificate], dtype=torch.float64)
+            value, gradient_KP = self._ask(torch.cat([header, point_KP.reshape(-1)]))
+            return torch.cat([torch.tensor([value], dtype=torch.float64), gradient_KP.reshape(-1)])
+
+        reply = self._journal.reply(point_KP, ask)
+        return float(reply[0]), reply[1:].reshape(point_KP.shape)
+
+    def _after_step(self, intermediate_result: "OptimizeResult") -> None:
         self._n_iter += 1
+        if not self._journal.is_replayed:
+            rest = None if self._journal.is_full else self._journal.state
+            self._options.checkpoint.offer(self._n_iter, {"point": self._point(intermediate_result.x)}, rest)
         if self._is_small and self._certificate <= self._options.tolerance:
             raise StopIteration
 
