@@ -11,6 +11,7 @@ Legend: N rows of a block, D features.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,14 +23,14 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.exact import sum_blocks
 
-from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress, State
 from .linalg import Solver, factor, gram
 from .moments import SLACK, Moments, max_target, moments, row_weights
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LinearRegression, Ridge
 
-MAX_REFINEMENTS = 4
+MAX_STEPS = 5  # the first solution, and its refinements
 ENOUGH = 1e-10  # a refinement that changes the coefficients by less, relatively, was the last
 
 
@@ -95,18 +96,26 @@ def fit(
 ) -> RegressionResult:
     """Least squares with weights. `seed` is not used: nothing is random."""
     task = _Task.of(comm, blocks, params)
-    gram_DD, moment_D = task.normal_equations()
+    saved = checkpoint.resume()
+    gram_DD, moment_D = (saved["gram"], saved["moment"]) if saved else task.normal_equations()
     solver = factor(gram_DD + task.l2 * torch.eye(len(moment_D), dtype=torch.float64)) if comm.rank == 0 else None
-    coef_D = task.agree(solver, moment_D)
-    progress(1, of=MAX_REFINEMENTS + 1)
-    for step in range(MAX_REFINEMENTS):
+    rest = partial(_rest, gram_DD, moment_D)
+    if saved:
+        step, coef_D = int(saved["step"]), saved["coef"]
+    else:
+        step, coef_D = 1, task.agree(solver, moment_D)
+        checkpoint.offer(step, {"coef": coef_D}, partial(rest, step))
+        progress(step, of=MAX_STEPS)
+    is_last = False
+    while not is_last:
+        step += 1
         slope_D, residual_square = task.residuals(coef_D)
         change_D = task.agree(solver, slope_D)
         coef_D = coef_D + change_D
         objective = residual_square + task.l2 * float(coef_D @ coef_D)
-        progress(step + 2, of=MAX_REFINEMENTS + 1, metric="objective", value=objective)
-        if bool((change_D.abs() <= ENOUGH * coef_D.abs().max()).all()):
-            break
+        is_last = step == MAX_STEPS or bool((change_D.abs() <= ENOUGH * coef_D.abs().max()).all())
+        checkpoint.offer(step, {"coef": coef_D}, None if is_last else partial(rest, step))
+        progress(step, of=MAX_STEPS, metric="objective", value=objective)
     facts = comm.broadcast(torch.tensor([solver.rank, solver.condition] if solver else [0.0, 0.0], dtype=torch.float64))
     return RegressionResult(
         coef_D=coef_D.numpy(),
@@ -115,6 +124,11 @@ def fit(
         condition=float(facts[1]),
         objective=objective,
     )
+
+
+def _rest(gram_DD: Tensor, moment_D: Tensor, step: int) -> State:
+    """The sums of the one pass that is long, so that a resume need not make it again."""
+    return {"gram": gram_DD, "moment": moment_D, "step": torch.tensor(step)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
