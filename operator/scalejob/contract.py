@@ -75,7 +75,8 @@ class Env(StrEnum):
     ATTEMPT = "SCALEJOB_ATTEMPT"
     INDEX = "SCALEJOB_INDEX"
     WORKERS = "SCALEJOB_WORKERS"
-    SPEC = "SCALEJOB_SPEC"  # JSON of workload, data, prepare, validation, output, seed, rendezvous
+    SPEC = "SCALEJOB_SPEC"  # JSON of workload, data, prepare, validation, output, checkpoint, seed, rendezvous
+    GRACE_SECONDS = "SCALEJOB_GRACE_SECONDS"  # between SIGTERM and SIGKILL
     OMP_NUM_THREADS = "OMP_NUM_THREADS"
     MKL_NUM_THREADS = "MKL_NUM_THREADS"
 

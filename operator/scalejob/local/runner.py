@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from scalejob.api.v1alpha1 import ScaleJob, Spec, Status
 from scalejob.contract import MANAGED_BY, ProgressLine
 from scalejob.plan.decide import decide
+from scalejob.plan.environment import grace_seconds
 from scalejob.plan.model import Job, Plan
 from scalejob.plan.pods import PodDefaults, build_pod
 
@@ -30,7 +31,7 @@ from .worker import Worker, start
 
 NAMESPACE = "local"
 # Between SIGTERM and SIGKILL; shorter than a Pod's 30 s, because somebody waits at the terminal.
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_IMAGE = PodDefaults(trainer_image="none")
 
@@ -88,7 +89,10 @@ def plan_job(job: ScaleJob) -> Job:
 
 
 def _own(spec: Spec) -> Spec:
-    return spec.model_copy(update={"suspend": False, "managed_by": MANAGED_BY, "ttl_seconds_after_finished": None})
+    grace = spec.pod.termination_grace_period_seconds
+    pod = {"termination_grace_period_seconds": GRACE_SECONDS if grace is None else grace}
+    life_cycle = {"suspend": False, "managed_by": MANAGED_BY, "ttl_seconds_after_finished": None}
+    return spec.model_copy(update=life_cycle | {"pod": spec.pod.model_copy(update=pod)})
 
 
 @dataclass(slots=True)
@@ -160,8 +164,7 @@ class _Run:
             self._on_signal(signal.SIGPIPE)
 
     async def _stop(self, workers: Collection[Worker]) -> None:
-        grace = self.job.spec.pod.termination_grace_period_seconds
-        await asyncio.gather(*(worker.stop(GRACE_SECONDS if grace is None else grace) for worker in workers))
+        await asyncio.gather(*(worker.stop(grace_seconds(self.job.spec)) for worker in workers))
 
     def _spawn(self, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(job)

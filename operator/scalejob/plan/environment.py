@@ -16,6 +16,8 @@ WRITABLE_HOME = {"HOME": "/tmp", "XDG_CACHE_HOME": "/tmp/.cache", "USER": "scale
 # Linux starts no program with a longer variable (MAX_ARG_STRLEN: 32 pages, with name and closing zero).
 MAX_TASK_BYTES = 32 * 4096 - len(f"{Env.SPEC}=") - 1
 
+DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own
+
 _SUFFIXES = {
     "m": Decimal("0.001"),
     "": Decimal(1),
@@ -44,6 +46,12 @@ def task_text(spec: Spec) -> str:
     return json.dumps(spec.task_json(), separators=(",", ":"))
 
 
+def grace_seconds(spec: Spec) -> int:
+    """Seconds between SIGTERM and SIGKILL."""
+    given = spec.pod.termination_grace_period_seconds
+    return DEFAULT_GRACE_SECONDS if given is None else given
+
+
 def build_environment(job: Job, attempt: int, index: int) -> dict[str, str]:
     """Name -> value, for every process of worker `index`. The names are reserved: a user's cannot clash."""
     spec, threads = job.spec, str(num_threads(job.spec))
@@ -67,6 +75,7 @@ def build_environment(job: Job, attempt: int, index: int) -> dict[str, str]:
         Env.INDEX: str(index),
         Env.WORKERS: str(spec.workers),
         Env.SPEC: task_text(spec),
+        Env.GRACE_SECONDS: str(grace_seconds(spec)),
         Env.OMP_NUM_THREADS: threads,
         Env.MKL_NUM_THREADS: threads,
     }

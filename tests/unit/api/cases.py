@@ -55,6 +55,13 @@ REFUSED = (
     _spec("two workloads", "workload.svm", {}, "set exactly one workload"),
     _spec("no data", "data", None, "data is needed"),
     _spec("no output", "output", None, "output is needed"),
+    _spec("no time between two checkpoints", "checkpoint", {"everySeconds": 0}, "everySeconds"),
+    Case(
+        name="checkpoint of a command",
+        path="spec",
+        value={"workload": {"command": COMMAND}, "checkpoint": {}},
+        want="checkpoint is for the trainer's own workloads",
+    ),
     _spec("two sources", "data.files", FILES, "set exactly one source of data"),
     _spec("no clusters", "workload.kmeans", {}, "clusters"),
     _spec("a task that does not exist", "workload", {"linear": {"task": "forest"}}, "task"),
@@ -106,6 +113,7 @@ REFUSED = (
 ACCEPTED = (
     _spec("float without a point", "workload.kmeans.tolerance", 0, ""),
     _spec("command without data", "workload", {"command": COMMAND}, ""),
+    _spec("checkpoint by default", "checkpoint", {}, ""),
     _spec("gpus by default", "gpus", {}, ""),
     _spec("processes as a number", "processesPerWorker", 4, ""),
     _spec("processes by word", "processesPerWorker", "auto", ""),

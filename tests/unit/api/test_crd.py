@@ -98,6 +98,7 @@ def test_structural_fields_change_only_while_suspended(field: str) -> None:
         "prepare": {"scale": "standard"},
         "validation": {"fraction": 0.5},
         "output": {"uri": "/models/other"},
+        "checkpoint": {"everySeconds": 5},
         "seed": 7,
         "processesPerWorker": 2,
         "gpus": {"perWorker": 2},

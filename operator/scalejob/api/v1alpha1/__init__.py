@@ -3,6 +3,7 @@
 from .base import Model, Rule
 from .data import (
     Blobs,
+    Checkpoint,
     ClassificationData,
     Data,
     FileFormat,
@@ -34,6 +35,7 @@ from .workload import ClassWeight, Command, KMeans, KMeansInit, Linear, LinearTa
 
 __all__ = [
     "Blobs",
+    "Checkpoint",
     "ClassWeight",
     "ClassificationData",
     "Command",

@@ -170,3 +170,18 @@ class Output(Model):
     uri: Uri = Field(
         description="A folder on a mounted volume; model.safetensors, model.json and _SUCCESS are written there."
     )
+
+
+class Checkpoint(Model):
+    """The state of a fit, saved while it runs: a new attempt goes on from there, on any number of workers, to the same model."""
+
+    every_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        description="Seconds between two saves; more where saving would take more than a twentieth of the time.",
+    )
+    uri: Uri | None = Field(
+        default=None,
+        description="A folder of this job alone, on a volume that outlives its Pods; default: output.uri. Empty after the end.",
+    )

@@ -16,7 +16,7 @@ from scalejob.contract import (
 )
 
 from .base import Model, Rule
-from .data import Data, Output, Prepare, Validation
+from .data import Checkpoint, Data, Output, Prepare, Validation
 from .pod import PodOptions
 from .status import Status
 from .workload import Workload
@@ -99,6 +99,7 @@ IMMUTABLE_WHILE_RUNNING = (
     "prepare",
     "validation",
     "output",
+    "checkpoint",
     "seed",
     "processesPerWorker",
     "gpus",
@@ -130,6 +131,10 @@ class Spec(Model):
     )
     output: Output | None = Field(
         default=None, description="Where the model goes. Needed by every workload but command."
+    )
+    checkpoint: Checkpoint | None = Field(
+        default=None,
+        description="Where and how often the state of the fit is saved; default: a new attempt begins at the beginning.",
     )
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of every random choice.")
     workers: int = Field(default=1, ge=1, le=MAX_WORKERS, description="Number of worker Pods.")
@@ -172,6 +177,12 @@ class Spec(Model):
             message="output is needed by every workload but command",
             field_path=".output",
             check=lambda self: self.workload.command is not None or self.output is not None,
+        ),
+        Rule(
+            cel="!has(self.workload.command) || !has(self.checkpoint)",
+            message="checkpoint is for the trainer's own workloads: a command saves and resumes by itself",
+            field_path=".checkpoint",
+            check=lambda self: self.workload.command is None or self.checkpoint is None,
         ),
         Rule(
             cel="!(has(self.workload.linear) || has(self.workload.svm)) || !has(self.data) || !has(self.data.files)"
@@ -230,7 +241,7 @@ class Spec(Model):
             mode="json",
             by_alias=True,
             exclude_none=True,
-            include={"workload", "data", "prepare", "validation", "output", "seed", "rendezvous"},
+            include={"workload", "data", "prepare", "validation", "output", "checkpoint", "seed", "rendezvous"},
         )
 
 
