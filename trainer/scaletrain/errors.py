@@ -4,6 +4,7 @@ TrainerError                a message for the user; the job ends
 ├── UserFault (exit 2)      a retry cannot help
 │   ├── InvalidSpec         the task cannot be done as asked: more clusters than rows, label missing in the spec
 │   └── InvalidData         the data or the output: file, column, row
+├── Unreachable             an object store or a web server does not answer; a new attempt may help (exit 1)
 ├── RendezvousTimeout       ranks are missing; a new attempt may help (exit 1)
 └── PeerLost                another rank ended first: this one is a victim, its message tells of the other
 """
@@ -36,6 +37,10 @@ class InvalidData(UserFault):
     """The data cannot be learned from, or the output cannot be written. The message names file, row and column."""
 
     reason = Reason.INVALID_DATA
+
+
+class Unreachable(TrainerError):
+    """A place that is not on this machine does not answer, after several tries. The message names the file or folder."""
 
 
 class RendezvousTimeout(TrainerError):

@@ -14,7 +14,6 @@ from scalejob.api.v1alpha1 import Spec, Workload
 from .artifact import Model, input_problems, read
 from .estimators import estimator_for
 from .estimators.base import Params, Result
-from .paths import local_path
 from .prepare.steps import STEPS, Step
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def to_model(
 def load(uri: str | os.PathLike[str]) -> "BaseEstimator":
     """The fitted scikit-learn estimator, or a Pipeline of the preparation and the estimator, built from numbers alone."""
     model = read(uri)
-    with input_problems(local_path(os.fspath(uri), "uri")):
+    with input_problems(os.fspath(uri)):
         return to_sklearn(model)
 
 

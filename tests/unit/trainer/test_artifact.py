@@ -140,12 +140,6 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) 
         claim(str(tmp_path / "file" / "model"))
 
 
-def test_other_places_than_files_are_refused() -> None:
-    """Until they are supported."""
-    with pytest.raises(InvalidSpec, match=r"output\.uri: s3://bucket/model is no path"):
-        claim("s3://bucket/model")
-
-
 def test_a_path_that_only_a_shell_understands_is_refused() -> None:
     """A folder named ~ would be made, and `rm -r ~` is not how anybody should get rid of it."""
     with pytest.raises(InvalidSpec, match=r"output\.uri: ~/model begins with ~, which is not expanded"):
