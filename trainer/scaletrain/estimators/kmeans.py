@@ -79,6 +79,11 @@ def restore(params: KMeans, arrays: Mapping[str, np.ndarray], facts: Facts) -> K
     return KMeansResult(centers_KD=arrays["cluster_centers"], **{name: facts[name] for name in names})
 
 
+FirstCenters = Callable[
+    [Points, int], Tensor
+]  # of the run with that number: (K, D), about the points' shift, in their dtype
+
+
 def fit(
     comm: Comm,
     blocks: Blocks,
@@ -89,7 +94,13 @@ def fit(
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> KMeansResult:
     """InvalidSpec if there are more clusters than rows of positive weight, or if given centres do not fit the data."""
-    data = points(comm, blocks)
+    return fit_from(partial(_first_centers, params, seed), points(comm, blocks), params, progress, checkpoint)
+
+
+def fit_from(
+    find: FirstCenters, data: Points, params: KMeans, progress: Progress, checkpoint: Checkpoint = NO_CHECKPOINT
+) -> KMeansResult:
+    """From the first centres that `find` gives, whatever `params.init` says."""
     if params.clusters > data.num_weighted:
         raise InvalidSpec(
             f"workload.kmeans.clusters is {params.clusters}, but there are only {data.num_weighted} rows to cluster "
@@ -97,7 +108,7 @@ def fit(
         )
     runs = _Runs.restored(checkpoint.resume())
     while runs.count < params.restarts:
-        first = partial(_first_centers, data, params, seed, runs.count)
+        first = partial(find, data, runs.count)
         part = Part(whole=checkpoint, name=f"run-{runs.count}", around=runs.state, steps=runs.steps)
         runs = runs.plus(lloyd(data, first, _limits(data, params), _reporter(params, runs.steps, progress), part))
     best = runs.best
@@ -156,10 +167,14 @@ class _Runs:
         return cls(count=count, steps=steps, restart=restart, best=best)
 
 
-def _first_centers(data: Points, params: KMeans, seed: int, restart: int) -> Tensor:
+def about_shift(C_KD: Tensor, data: Points) -> Tensor:
+    """Centres (float64, as in the data) as `FirstCenters` gives them."""
+    return (C_KD - data.shift_D).to(data.dtype)
+
+
+def _first_centers(params: KMeans, seed: int, data: Points, restart: int) -> Tensor:
     if params.init is KMeansInit.CENTERS:
-        C_KD = given_centers(data.comm, params, data.blocks.num_features)
-        return (C_KD - data.shift_D).to(data.dtype)
+        return about_shift(given_centers(data.comm, params, data.blocks.num_features), data)
     find = random_centers if params.init is KMeansInit.RANDOM else parallel_centers
     return find(data, params.clusters, seed, restart)
 
