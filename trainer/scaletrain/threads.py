@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+from . import cgroup
+
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Results may otherwise depend, MKL's on how the operands are aligned in memory, cuBLAS's on which workspace was free.
 REPRODUCIBLE = {"MKL_CBWR": "AUTO", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
@@ -33,9 +35,10 @@ def share_of_limit(cpus: float, local_processes: str) -> int:
     return max(1, int(cpus / max(1, processes)))
 
 
-def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
-    """CPUs that this process may use: the least of its affinity and of the quotas of its control groups (v1 and v2)."""
-    return min([float(_num_affine()), *_quotas(cgroup, membership)])
+def cpu_limit(root: Path = cgroup.ROOT, membership: Path = cgroup.MEMBERSHIP) -> float:
+    """CPUs that this process may use: the least of its affinity and of the quotas of its control groups."""
+    quotas = (q for folder in cgroup.folders("cpu", root, membership) for q in (*_quota_v2(folder), *_quota_v1(folder)))
+    return min([float(_num_affine()), *quotas])
 
 
 def _num_affine() -> int:
@@ -43,41 +46,13 @@ def _num_affine() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _quotas(cgroup: Path, membership: Path) -> Iterator[float]:
-    """Quotas in CPUs, from the process's own group up to the root: each of them binds."""
-    for line in _text(membership).splitlines() or ["0::/"]:
-        _, controllers, path = line.split(":", 2)
-        names = controllers.split(",")
-        if controllers == "":
-            yield from (q for folder in _upwards(cgroup, path) for q in _quota_v2(folder))
-        elif "cpu" in names:
-            for mount in (cgroup / controllers, cgroup / "cpu"):
-                yield from (q for folder in _upwards(mount, path) for q in _quota_v1(folder))
-
-
-def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """root/path, its parents, root. In a container the path may lead outside of what is mounted: then only root exists."""
-    folder = root / path.strip("/")
-    yield folder
-    while folder != root:
-        folder = folder.parent
-        yield folder
-
-
 def _quota_v2(folder: Path) -> Iterator[float]:
-    quota, _, period = _text(folder / "cpu.max").partition(" ")
+    quota, _, period = cgroup.text(folder / "cpu.max").partition(" ")
     if quota.isdigit():
         yield int(quota) / int(period)
 
 
 def _quota_v1(folder: Path) -> Iterator[float]:
-    quota = _text(folder / "cpu.cfs_quota_us").strip()
+    quota = cgroup.text(folder / "cpu.cfs_quota_us").strip()
     if quota.isdigit() and int(quota) > 0:
-        yield int(quota) / int(_text(folder / "cpu.cfs_period_us"))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+        yield int(quota) / int(cgroup.text(folder / "cpu.cfs_period_us"))
