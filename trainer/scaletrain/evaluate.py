@@ -33,6 +33,7 @@ from .estimators.kmeans import KMeansResult
 from .estimators.linalg import first_largest
 from .estimators.logistic import LogisticResult
 from .estimators.moments import max_weight, row_weights
+from .estimators.rbf import RbfResult
 from .estimators.regression import RegressionResult
 from .estimators.svm import SvmResult
 from .exact import max_over_blocks, sum_blocks
@@ -91,6 +92,11 @@ def _svm(comm: Comm, blocks: Blocks, result: SvmResult, weight: float) -> Metric
     }
 
 
+def _rbf(comm: Comm, blocks: Blocks, result: RbfResult, weight: float) -> Metrics:
+    """Rows are mapped once: the metrics ask for decision values many times."""
+    return _svm(comm, result.features.of_blocks(comm, blocks), result.machine, weight)
+
+
 def _kmeans(comm: Comm, blocks: Blocks, result: KMeansResult, weight: float) -> Metrics:
     return {
         "inertia": _sum(comm, blocks, lambda block: row_weights(block) * result.squared_distances(block.X_ND)),
@@ -102,6 +108,7 @@ _METRICS: dict[type, Callable[..., Metrics]] = {
     RegressionResult: _regression,
     LogisticResult: _logistic,
     SvmResult: _svm,
+    RbfResult: _rbf,
     KMeansResult: _kmeans,
 }
 

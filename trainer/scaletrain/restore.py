@@ -65,14 +65,15 @@ def to_sklearn(model: Model) -> "BaseEstimator":
     result = estimator_for(workload).restore(params_of(workload), _part(model, "estimator/"), facts["estimator"])
     classes = None if facts["classes"] is None else np.array(facts["classes"])
     estimator = result.to_sklearn(params_of(workload), classes)
-    steps = [(step["kind"], _step(model, number)) for number, step in enumerate(facts["prepare"])]
+    prepare = [(step["kind"], _step(model, number)) for number, step in enumerate(facts["prepare"])]
+    steps = [*prepare, *(estimator.steps if isinstance(estimator, Pipeline) else [(workload.name, estimator)])]
     if facts["featuresNamed"]:
         # Only the first step sees the columns: the others get arrays from the step before.
-        first = steps[0][1] if steps else estimator
+        _, first = steps[0]
         if len(facts["features"]) != first.n_features_in_:
             raise ValueError(f"{len(facts['features'])} names for {first.n_features_in_} features")
         first.feature_names_in_ = np.array(facts["features"], dtype=object)
-    return Pipeline([*steps, (workload.name, estimator)]) if steps else estimator
+    return Pipeline(steps) if len(steps) > 1 else estimator
 
 
 def _step(model: Model, number: int) -> "BaseEstimator":

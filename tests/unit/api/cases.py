@@ -73,6 +73,10 @@ REFUSED = (
     ),
     _spec("centres without a file", "workload.kmeans.init", "centers", "centersUri is needed"),
     _spec("C must be positive", "workload", {"svm": {"C": 0}}, "C"),
+    _spec("gamma of the linear kernel", "workload", {"svm": {"gamma": 0.1}}, "gamma needs kernel: rbf"),
+    _spec("landmarks of the linear kernel", "workload", {"svm": {"landmarks": 9}}, "landmarks needs kernel: rbf"),
+    _spec("too many landmarks", "workload", {"svm": {"kernel": "rbf", "landmarks": 2001}}, "landmarks"),
+    _spec("gamma of zero", "workload", {"svm": {"kernel": "rbf", "gamma": 0}}, "gamma"),
     _spec("empty argv", "workload", {"command": {"argv": []}}, "argv"),
     _spec("fraction of one", "validation", {"fraction": 1}, "fraction"),
     Case(
@@ -114,6 +118,12 @@ ACCEPTED = (
     _spec("float without a point", "workload.kmeans.tolerance", 0, ""),
     _spec("command without data", "workload", {"command": COMMAND}, ""),
     _spec("checkpoint by default", "checkpoint", {}, ""),
+    _spec(
+        "kernel SVM with all its fields",
+        "workload",
+        {"svm": {"kernel": "rbf", "gamma": 0.1, "landmarks": 9}},
+        "",
+    ),
     _spec("gpus by default", "gpus", {}, ""),
     _spec("processes as a number", "processesPerWorker", 4, ""),
     _spec("processes by word", "processesPerWorker", "auto", ""),

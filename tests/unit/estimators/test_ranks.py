@@ -20,6 +20,8 @@ WORKLOADS = {
     "svm": Workload(svm=Svm()),
     "svm hinge": Workload(svm=Svm(loss="hinge", tolerance=1e-3)),
     "svm of three classes": Workload(svm=Svm(class_weight="balanced")),
+    "svm rbf": Workload(svm=Svm(kernel="rbf", landmarks=20)),
+    "svm rbf of three classes": Workload(svm=Svm(kernel="rbf", landmarks=20, class_weight="balanced")),
     "k-means||": Workload(kmeans=KMeans(clusters=6)),
     "k-means from random rows": Workload(kmeans=KMeans(clusters=6, init="random", restarts=2)),
     "k-means with empty clusters": Workload(kmeans=KMeans(clusters=40, init="random")),
@@ -37,6 +39,7 @@ def data(name: str, dtype: type) -> tuple[np.ndarray, np.ndarray | None, np.ndar
         "regression": score,
         "multinomial": np.digitize(score, [-1, 1]),
         "svm of three classes": np.digitize(score, [-1, 1]),
+        "svm rbf of three classes": np.digitize(score, [-1, 1]),
     }
     label = None if "k-means" in name else y.get(name, (score > 0).astype(np.int64))
     return X, label, rng.integers(0, 3, 203).astype(float)

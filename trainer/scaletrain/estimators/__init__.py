@@ -11,7 +11,7 @@ from .base import Estimator
 ESTIMATORS = {
     "kmeans": "scaletrain.estimators.kmeans",
     "linear": "scaletrain.estimators.linear",
-    "svm": "scaletrain.estimators.svm",
+    "svm": "scaletrain.estimators.kernels",
 }
 
 

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     CANDIDATES = 102
     RECLUSTER = 103
     SAMPLE = 104
+    LANDMARKS = 105
 
 
 class Key(NamedTuple):
@@ -67,7 +68,7 @@ def gather_rows(comm: Comm, blocks: Blocks, row_K: Tensor) -> Tensor:
     rows = [torch.empty(0, dtype=torch.int64)]
     values = [torch.empty(0, blocks.num_features, dtype=torch.float64)]
     there_K = row_K.to(comm.device)
-    for block in blocks.blocks:
+    for block in blocks.holding(row_K.cpu()).blocks:
         wanted_N = torch.isin(block.row_N, there_K)
         rows.append(block.row_N[wanted_N].cpu())
         values.append(block.X_ND[wanted_N].cpu().to(torch.float64))

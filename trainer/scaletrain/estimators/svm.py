@@ -1,4 +1,4 @@
-"""The workload `svm`: linear support vector classification, one class against the rest above two classes.
+"""Linear support vector classification, one class against the rest above two classes.
 
     squaredHinge  1/2 (|w|^2 + b^2) + C sum_i s_i max(0, 1 - y_i z_i)^2     scikit-learn's LinearSVC
     hinge         1/2 |w|^2 + C sum_i s_i max(0, 1 - y_i z_i)               scikit-learn's SVC(kernel="linear")

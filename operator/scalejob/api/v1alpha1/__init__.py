@@ -3,6 +3,8 @@
 from .base import Model, Rule
 from .data import (
     Blobs,
+    Cache,
+    CacheMode,
     Checkpoint,
     ClassificationData,
     Data,
@@ -31,10 +33,12 @@ from .status import (
     Status,
     Workers,
 )
-from .workload import ClassWeight, Command, KMeans, KMeansInit, Linear, LinearTask, Svm, SvmLoss, Workload
+from .workload import ClassWeight, Command, KMeans, KMeansInit, Linear, LinearTask, Svm, SvmKernel, SvmLoss, Workload
 
 __all__ = [
     "Blobs",
+    "Cache",
+    "CacheMode",
     "Checkpoint",
     "ClassWeight",
     "ClassificationData",
@@ -74,6 +78,7 @@ __all__ = [
     "Spec",
     "Status",
     "Svm",
+    "SvmKernel",
     "SvmLoss",
     "Synthetic",
     "Toleration",

@@ -108,8 +108,40 @@ class SvmLoss(StrEnum):
     HINGE = "hinge"
 
 
+def _only_with_rbf(name: str) -> Rule:
+    return Rule(
+        cel=f"self.kernel == 'rbf' || !has(self.{name})",
+        message=f"{name} needs kernel: rbf; the linear kernel has none",
+        field_path=f".{name}",
+        check=lambda self: self.kernel is SvmKernel.RBF or getattr(self, name) is None,
+    )
+
+
+class SvmKernel(StrEnum):
+    LINEAR = "linear"
+    RBF = "rbf"
+
+
 class Svm(Model):
-    """A linear support vector classifier, one against the rest above two classes."""
+    """A support vector classifier, one against the rest above two classes."""
+
+    kernel: SvmKernel = Field(
+        default=SvmKernel.LINEAR,
+        description="linear, or rbf: exp(-gamma |x - z|^2), approximated by the method of Nystroem.",
+    )
+    gamma: float | None = Field(
+        default=None,
+        gt=0,
+        description="How fast the kernel falls with the squared distance. Only with kernel: rbf. "
+        "Default: 1 / (features * variance of all values), scikit-learn's gamma='scale'.",
+    )
+    landmarks: int | None = Field(
+        default=None,
+        ge=1,
+        le=2000,
+        description="Rows of the approximation of the kernel: more are more exact, at a cost that grows with their square. "
+        "Only with kernel: rbf. Default 500; with fewer rows to learn from, all of them, and then the kernel is exact.",
+    )
 
     loss: SvmLoss = Field(
         default=SvmLoss.SQUARED_HINGE,
@@ -130,6 +162,8 @@ class Svm(Model):
         description="squaredHinge: stop at this ratio of the gradient's norm to its first value. hinge: relative duality gap.",
     )
 
+    rules: ClassVar[tuple[Rule, ...]] = (_only_with_rbf("gamma"), _only_with_rbf("landmarks"))
+
 
 class Command(Model):
     """The user's own program, with the rendezvous environment of torch.distributed."""
@@ -148,7 +182,7 @@ class Workload(Model):
 
     linear: Linear | None = Field(default=None, description="Linear, ridge, logistic or multinomial regression.")
     kmeans: KMeans | None = Field(default=None, description="K-Means clustering.")
-    svm: Svm | None = Field(default=None, description="Linear support vector classification.")
+    svm: Svm | None = Field(default=None, description="Support vector classification, with a linear or an RBF kernel.")
     command: Command | None = Field(default=None, description="The user's own torch.distributed program.")
 
     rules: ClassVar[tuple[Rule, ...]] = (exactly_one("workload", "linear", "kmeans", "svm", "command"),)
