@@ -24,7 +24,7 @@ from .losses import MarginLoss, hinge
 from .moments import SLACK, Moments
 
 SAMPLE = 8  # each 8th block
-SAMPLED_BLOCKS, SAMPLED_ROWS = 4, 50  # a sample needs at least so many blocks, and rows for each coefficient
+SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample needs at least so many blocks, and rows for each coefficient
 STEPS_T = 0.5 ** torch.arange(1, 17, dtype=torch.float64)
 
 
