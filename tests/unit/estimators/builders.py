@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from scaletrain.comm import Comm, Op, SoloComm
-from scaletrain.data.blocks import Block, Blocks
+from scaletrain.data.blocks import Blocks
+from scaletrain.data.in_memory import Rows, cut
 
 T = TypeVar("T")
 
@@ -20,16 +21,8 @@ def make_blocks(
     X: np.ndarray, y: np.ndarray | None = None, weight: np.ndarray | None = None, *, rows: int = 64, first_row: int = 0
 ) -> Blocks:
     """The rows of X in blocks of `rows`."""
-    starts = range(0, len(X), rows)
-    blocks = [
-        Block(
-            row_N=torch.arange(first_row + start, first_row + min(start + rows, len(X))),
-            X_ND=torch.from_numpy(np.ascontiguousarray(X[start : start + rows])),
-            y_N=None if y is None else torch.from_numpy(y[start : start + rows].copy()),
-            weight_N=None if weight is None else torch.from_numpy(weight[start : start + rows].astype(np.float64)),
-        )
-        for start in starts
-    ]
+    weight_N = None if weight is None else weight.astype(np.float64)
+    blocks = list(cut(Rows(X_ND=X, y_N=y, weight_N=weight_N), rows, first_row=first_row))
     return Blocks(blocks=blocks, num_rows=len(X), num_features=X.shape[1], num_blocks=len(blocks))
 
 
