@@ -1,4 +1,4 @@
-"""CSV with a header: a part is a run of whole lines of about PART_BYTES. No value may contain a line break.
+"""CSV with a header: a part is the lines that begin in a run of PART_BYTES. No value may contain a line break.
 
 The types of columns are taken from the first MiB of the first file; every later value has to fit. Rows are counted from 1,
 the header not counted.
@@ -8,12 +8,13 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as pc
 
 from scaletrain.errors import InvalidData
+from scaletrain.storage.file import File
 
 from .reader import Batch, Part, Schema, Wanted, first_text, is_number, to_batch, unique
 
@@ -27,22 +28,25 @@ class CsvReader:
 
     has_names = True
 
-    def schema(self, path: Path) -> Schema:
-        unique(path, _header(path)[0])
-        return {column.name: column.type for column in _head(path).schema}
+    def schema(self, file: File) -> Schema:
+        with file.open() as stream:
+            names = unique(file, _header(file, stream)[0])
+        other = next((mark for mark in _OTHER_MARKS if len(names) == 1 and mark in names[0]), None)
+        if other:
+            raise InvalidData(
+                f"{file}: the header {names[0]!r} has no comma but a {_OTHER_MARKS[other]}: values have to be separated by commas"
+            )
+        return {column.name: column.type for column in _head(file).schema}
 
-    def parts(self, path: Path) -> list[Part]:
-        start, end = _header(path)[1], path.stat().st_size
-        edges = [start]
-        with path.open("rb") as file:
-            while edges[-1] < end:
-                file.seek(min(edges[-1] + PART_BYTES, end))
-                file.readline()
-                edges.append(file.tell())
-        return [Part(path=str(path), span=span) for span in pairwise(edges)]
+    def parts(self, file: File) -> list[Part]:
+        with file.open() as stream:
+            start = _header(file, stream)[1]
+        edges = [*range(start, file.size, PART_BYTES), file.size]
+        return [Part(path=file.name, span=span) for span in pairwise(edges)]
 
     def count(self, part: Part) -> int:
-        first = _header(Path(part.path))[0][:1]
+        with part.file.open() as stream:
+            first = _header(part.file, stream)[0][:1]
         return _parse(part, {first[0]: pa.string()}, first).num_rows
 
     def batches(self, part: Part, wanted: Wanted) -> Iterator[Batch]:
@@ -53,8 +57,8 @@ class CsvReader:
             raise InvalidData(f"{part.path}: {_explain(part, wanted.types, wanted.columns) or error}") from error
         yield to_batch(table, wanted, part.path)
 
-    def example(self, path: Path, column: str) -> tuple[int, str] | None:
-        return first_text(_head(path, {column: pa.string()}).column(column), NULLS)
+    def example(self, file: File, column: str) -> tuple[int, str] | None:
+        return first_text(_head(file, {column: pa.string()}).column(column), NULLS)
 
 
 _TYPES: Mapping[str, pa.DataType] = {
@@ -65,38 +69,51 @@ _TYPES: Mapping[str, pa.DataType] = {
 }
 
 
-def _header(path: Path) -> tuple[list[str], int]:
-    """Names of the columns, and where the first row begins."""
-    with path.open("rb") as file:
-        line = file.readline()
-        try:
-            names = next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), [])
-        except UnicodeDecodeError as error:
-            raise InvalidData(f"{path}: the header is not UTF-8 text: {error}") from error
-        except csv.Error as error:
-            raise InvalidData(f"{path}: the header is no line of CSV that ends with a line feed: {error}") from error
-        if not any(names):
-            raise InvalidData(f"{path}: the first line has to hold the names of the columns; it is empty")
-        return names, file.tell()
+_OTHER_MARKS = {";": "semicolon", "\t": "tab", "|": "bar"}
 
 
-def _head(path: Path, types: Mapping[str, pa.DataType] | None = None) -> pa.Table:
+def _header(file: File, stream: BinaryIO) -> tuple[list[str], int]:
+    """Names of the columns, and where the first row begins: there the stream is then."""
+    line = stream.readline()
+    try:
+        names = next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), [])
+    except UnicodeDecodeError as error:
+        raise InvalidData(f"{file}: the header is not UTF-8 text: {error}") from error
+    except csv.Error as error:
+        raise InvalidData(f"{file}: the header is no line of CSV that ends with a line feed: {error}") from error
+    if not any(names):
+        raise InvalidData(f"{file}: the first line has to hold the names of the columns; it is empty")
+    return names, stream.tell()
+
+
+def _head(file: File, types: Mapping[str, pa.DataType] | None = None) -> pa.Table:
     """The first rows, whole lines only."""
-    with path.open("rb") as file:
-        file.seek(_header(path)[1])
-        text = file.read(HEAD_BYTES)
-        text += file.readline()
-    return _table(path, text, _converting(types or {}))
+    with file.open() as stream:
+        names, _ = _header(file, stream)
+        text = stream.read(HEAD_BYTES)
+        text += stream.readline()
+    return _table(file, names, text, _converting(types or {}))
 
 
 def _parse(part: Part, types: Mapping[str, pa.DataType], columns: list[str]) -> pa.Table:
-    with Path(part.path).open("rb") as file:
-        file.seek(part.span[0])
-        text = file.read(part.span[1] - part.span[0])
-    return _table(Path(part.path), text, _converting(types, columns))
+    with part.file.open() as stream:
+        names, _ = _header(part.file, stream)
+        text = _lines(stream, *part.span)
+    return _table(part.file, names, text, _converting(types, columns))
 
 
-def _table(path: Path, text: bytes, converting: pc.ConvertOptions) -> pa.Table:
+def _lines(stream: BinaryIO, start: int, stop: int) -> bytes:
+    """The lines that begin at bytes from `start` to before `stop`. A line begins after each line feed."""
+    stream.seek(start - 1)
+    text = stream.read(stop - start + 1)
+    first = text.find(b"\n") + 1
+    if not 0 < first < len(text):
+        return b""
+    end = b"" if text.endswith(b"\n") else stream.readline()
+    return text[first:] + end
+
+
+def _table(file: File, names: list[str], text: bytes, converting: pc.ConvertOptions) -> pa.Table:
     """Rows as a table, also if there are none. ArrowInvalid if a value does not convert."""
     uneven: list[pc.InvalidRow] = []
 
@@ -104,7 +121,6 @@ def _table(path: Path, text: bytes, converting: pc.ConvertOptions) -> pa.Table:
         uneven.append(row)
         return "error"
 
-    names = _header(path)[0]
     # One block: a part is read by one thread, and an error is about this part only.
     reading = pc.ReadOptions(column_names=names, use_threads=False, block_size=2 * PART_BYTES)
     try:
@@ -114,7 +130,7 @@ def _table(path: Path, text: bytes, converting: pc.ConvertOptions) -> pa.Table:
             raise
         row = uneven[0]
         raise InvalidData(
-            f"{path}: a row has {row.actual_columns} values, the header has {row.expected_columns} names: {row.text[:200]!r}"
+            f"{file}: a row has {row.actual_columns} values, the header has {row.expected_columns} names: {row.text[:200]!r}"
         ) from error
 
 

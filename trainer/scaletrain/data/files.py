@@ -3,10 +3,11 @@
 Legend: N rows of a batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,19 +15,25 @@ import pyarrow as pa
 from scalejob.api.v1alpha1 import FileFormat, Files
 from scaletrain.comm import Comm
 from scaletrain.errors import InvalidData
+from scaletrain.storage.file import File
 
 from .arrays import ArrayReader
+from .arrow import ArrowReader
 from .delimited import CsvReader
 from .exchange import broadcast_json, gather_json
 from .find import find_files
 from .parquet import ParquetReader
+from .partitions import PartitionedReader, key_types
 from .reader import Batch, Part, Reader, Vocabulary, Wanted, numbers
 from .schema import Opened, choose_columns, is_numeric
 from .table import Columns, LabelKind, Origin, Table
 
+T = TypeVar("T")
+REMOTE_LOOKS = 16  # at the same time
 READERS: Mapping[FileFormat, type[Reader]] = {
     FileFormat.PARQUET: ParquetReader,
     FileFormat.CSV: CsvReader,
+    FileFormat.ARROW: ArrowReader,
     FileFormat.NPY: ArrayReader,
 }
 
@@ -96,7 +103,7 @@ def open_files(comm: Comm, files: Files, label_kind: LabelKind, threads: int) ->
     """Looks at the files. InvalidData names file and column; on rank 0, which then ends the others."""
     pa.set_cpu_count(threads)
     seen = broadcast_json(comm, _look(files, label_kind) if comm.rank == 0 else None)
-    reader = READERS[FileFormat(seen["format"])]()
+    reader = _reader(FileFormat(seen["format"]), seen["root"], seen["keys"])
     columns = Columns(features=tuple(seen["features"]), is_single=seen["is_single"], are_named=reader.has_names)
     return FileSource(
         columns=columns,
@@ -115,21 +122,39 @@ def open_files(comm: Comm, files: Files, label_kind: LabelKind, threads: int) ->
 
 def _look(files: Files, label_kind: LabelKind) -> dict[str, Any]:
     """All that rank 0 tells the others."""
-    file_format, paths = find_files(files)
-    reader = READERS[file_format]()
-    opened = Opened(schemas={path: reader.schema(path) for path in paths}, reader=reader)
+    file_format, found = find_files(files)
+    keys = key_types(found, READERS[file_format]().schema(found.files[0]))
+    reader = _reader(file_format, found.root, keys)
+    opened = Opened(schemas=dict(zip(found.files, _of_each(reader.schema, found.files), strict=True)), reader=reader)
     columns = choose_columns(opened, files, label_kind)
+    if keys.keys() >= set(columns.features):
+        raise InvalidData(
+            f"{files.uri}: data.files.features names keys of folders only; at least one column must be of the files"
+        )
     numeric_label = files.label if label_kind is LabelKind.NUMBER else None
     return {
         "format": file_format,
+        "root": found.root,
+        "keys": keys,
         "features": columns.features,
         "is_single": columns.is_single,
         "types": {
             name: _text_type(opened.types(name), as_number=name in (*columns.features, numeric_label, files.weight))
             for name in opened.first
         },
-        "parts": [asdict(part) for path in paths for part in reader.parts(path)],
+        "parts": [asdict(part) for parts in _of_each(reader.parts, found.files) for part in parts],
     }
+
+
+def _reader(file_format: FileFormat, root: str, keys: Mapping[str, str]) -> Reader:
+    reader = READERS[file_format]()
+    return PartitionedReader(inner=reader, root=root, types=keys) if keys else reader
+
+
+def _of_each(look: Callable[[File], T], files: Sequence[File]) -> list[T]:
+    """What `look` finds in each file, in their order. A remote file is mostly waited for."""
+    with ThreadPoolExecutor(1 if files[0].local else REMOTE_LOOKS, thread_name_prefix="look") as pool:
+        return list(pool.map(look, files))
 
 
 def _text_type(kinds: Sequence[pa.DataType], *, as_number: bool) -> str:

@@ -6,7 +6,6 @@ Legend: N rows of a batch, D features.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scaletrain.errors import InvalidData
+from scaletrain.storage.file import File
 
 Schema = Mapping[str, pa.DataType]
 # Far more than classes are allowed: rows of most labels may yet be dropped.
@@ -28,6 +28,10 @@ class Part:
     span: tuple[int, int] = (0, 0)  # what it means is the format's business
     first_row: int = 0  # in the file
     num_rows: int | None = None  # None: has to be counted
+
+    @property
+    def file(self) -> File:
+        return File(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +63,10 @@ class Reader(Protocol):
 
     has_names: bool  # of columns, that people know
 
-    def schema(self, path: Path) -> Schema:
+    def schema(self, file: File) -> Schema:
         """Names and types of the columns, in order."""
 
-    def parts(self, path: Path) -> list[Part]:
+    def parts(self, file: File) -> list[Part]:
         """The file in pieces, in order."""
 
     def count(self, part: Part) -> int:
@@ -71,15 +75,15 @@ class Reader(Protocol):
     def batches(self, part: Part, wanted: Wanted) -> Iterator[Batch]:
         """The rows of the part, in order."""
 
-    def example(self, path: Path, column: str) -> tuple[int, str] | None:
+    def example(self, file: File, column: str) -> tuple[int, str] | None:
         """Row (from 0) and text of a value of a text column that is no number; None if none is near the start."""
 
 
-def unique(path: Path, names: Sequence[str]) -> Sequence[str]:
+def unique(file: File, names: Sequence[str]) -> Sequence[str]:
     """The names. InvalidData if one is there twice: nobody could say which column it means."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InvalidData(f"{path} has columns twice: {', '.join(twice)}")
+        raise InvalidData(f"{file} has columns twice: {', '.join(twice)}")
     return names
 
 

@@ -4,13 +4,13 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.types as pt
 
 from scalejob.api.v1alpha1 import Files
 from scaletrain.errors import InvalidData
+from scaletrain.storage.file import File
 
 from .reader import Reader, Schema
 from .table import Columns, LabelKind
@@ -24,7 +24,7 @@ MOST_LISTED = 10
 class Opened:
     """The files of a data set by name, each with its columns."""
 
-    schemas: Mapping[Path, Schema]
+    schemas: Mapping[File, Schema]
     reader: Reader
 
     @property
@@ -85,7 +85,7 @@ def _spec_problems(features: Sequence[str], files: Files) -> Iterator[str]:
 
 
 def _missing_columns(opened: Opened, names: Sequence[str]) -> Iterator[str]:
-    for path, schema in opened.schemas.items():
+    for file, schema in opened.schemas.items():
         for name in names:
             if name not in schema:
                 near = difflib.get_close_matches(name, schema, n=1)
@@ -93,7 +93,7 @@ def _missing_columns(opened: Opened, names: Sequence[str]) -> Iterator[str]:
                     ", ..." if len(schema) > MOST_LISTED else ""
                 )
                 hint = f"did you mean {_visible(near[0])}?" if near else f"its columns are {listed}"
-                yield f"{path} has no column {name}; {hint}"
+                yield f"{file} has no column {name}; {hint}"
 
 
 def _visible(name: str) -> str:
@@ -104,11 +104,11 @@ def _visible(name: str) -> str:
 def _type_problems(opened: Opened, files: Files, features: Sequence[str]) -> Iterator[str]:
     roles = [*((name, "") for name in features), *([(files.weight, " (the weight)")] if files.weight else [])]
     found = 0
-    for path, schema in opened.schemas.items():
+    for file, schema in opened.schemas.items():
         for name, role in roles:
             if not is_numeric(schema[name]):
                 found += 1
-                yield f"{path}: column {name}{role} {_what_it_is(opened.reader, path, name, schema[name])}"
+                yield f"{file}: column {name}{role} {_what_it_is(opened.reader, file, name, schema[name])}"
     if found and not files.features:
         yield "name the columns to learn from in data.files.features, or turn these into numbers"
 
@@ -116,20 +116,20 @@ def _type_problems(opened: Opened, files: Files, features: Sequence[str]) -> Ite
 def _label_problems(opened: Opened, files: Files, label_kind: LabelKind) -> Iterator[str]:
     if files.label is None or label_kind is LabelKind.NONE:
         return
-    for path, schema in opened.schemas.items():
+    for file, schema in opened.schemas.items():
         kind = schema[files.label]
         fits = is_numeric(kind) or (label_kind is LabelKind.CLASS and _is_text(kind))
         if not fits:
-            yield f"{path}: column {files.label} (the label) {_what_it_is(opened.reader, path, files.label, kind)}"
+            yield f"{file}: column {files.label} (the label) {_what_it_is(opened.reader, file, files.label, kind)}"
     kinds = {_kind(schema[files.label]) for schema in opened.schemas.values()} - {"nothing"}
     if label_kind is LabelKind.CLASS and len(kinds) > 1:
         listed = ", ".join(f"{kind} in some files" for kind in sorted(kinds))
         yield f"{files.uri}: column {files.label} (the label) is {listed}: it must be the same in all"
 
 
-def _what_it_is(reader: Reader, path: Path, name: str, kind: pa.DataType) -> str:
+def _what_it_is(reader: Reader, file: File, name: str, kind: pa.DataType) -> str:
     if _is_text(kind):
-        example = reader.example(path, name)
+        example = reader.example(file, name)
         return "holds text" + (f": {example[1]!r} in row {example[0] + 1} is not a number" if example else "")
     if pt.is_binary(kind):
         return "holds bytes that are not UTF-8 text"

@@ -39,6 +39,8 @@ def _meaning(error: Exception, place: str) -> TrainerError:
         return InvalidData(f"{place}: access was refused: {error}; credentials come from the environment of the worker")
     if isinstance(error, FileNotFoundError) and (len(chain) == 1 or 404 in statuses):
         return InvalidData(f"{place}: no such file, folder or bucket")
+    if type(error) is ValueError:  # s3://*/table.csv: what is asked for makes no sense to the driver
+        return InvalidData(f"{place}: {error}")
     is_refused = any(400 <= status < 500 and status not in BUSY for status in statuses)
     if is_refused or names & BAD_REQUESTS or (isinstance(error, OSError) and error.errno == errno.EINVAL):
         return InvalidData(f"{place}: the request was refused: {error}")

@@ -85,6 +85,7 @@ class Synthetic(Model):
 class FileFormat(StrEnum):
     PARQUET = "parquet"
     CSV = "csv"
+    ARROW = "arrow"
     NPY = "npy"
 
 
