@@ -47,10 +47,10 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
     The middle costs the squares log10(N) digits at most, because the ends are rows as well. InvalidData if a value or weight
     is not finite, or all weights are 0.
     """
-    ends = _ends(comm, blocks)
-    weighted = weighted and ends.is_weighted
-    largest = ends.weight if weighted else 1.0
-    middle_D, reach_D = (ends.high_D + ends.low_D) / 2, (ends.high_D - ends.low_D)
+    seen = ends(comm, blocks)
+    weighted = weighted and seen.is_weighted
+    largest = seen.weight if weighted else 1.0
+    middle_D, reach_D = (seen.high_D + seen.low_D) / 2, (seen.high_D - seen.low_D)
 
     there_D = middle_D.to(comm.device)
 
@@ -66,11 +66,11 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
     return Moments(
         weight=float(weight),
         max_weight=largest,
-        peak_D=torch.maximum(ends.high_D.abs(), ends.low_D.abs()),
+        peak_D=seen.peak_D,
         mean_D=middle_D + sum_D / weight,
         square_D=(square_D - sum_D**2 / weight).clamp(min=0),
-        dtype=ends.dtype,
-        is_weighted=ends.is_weighted,
+        dtype=seen.dtype,
+        is_weighted=seen.is_weighted,
     )
 
 
@@ -99,8 +99,8 @@ def max_target(comm: Comm, blocks: Blocks) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ends:
-    """Ranks without blocks cannot know them by themselves."""
+class Ends:
+    """Of the columns. Equal on all ranks; those without blocks cannot know them by themselves."""
 
     high_D: Tensor  # float64
     low_D: Tensor
@@ -108,18 +108,23 @@ class _Ends:
     dtype: torch.dtype
     is_weighted: bool
 
+    @property
+    def peak_D(self) -> Tensor:
+        return torch.maximum(self.high_D.abs(), self.low_D.abs())
 
-def _ends(comm: Comm, blocks: Blocks) -> _Ends:
+
+def ends(comm: Comm, blocks: Blocks) -> Ends:
+    """One pass. InvalidData if a value or weight is not finite."""
     D = blocks.num_features
     start = torch.cat([torch.full((2 * D,), -torch.inf, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)])
 
-    def ends(block: Block) -> Tensor:
+    def of_block(block: Block) -> Tensor:
         flags = [block.X_ND.dtype == torch.float64, block.weight_N is not None]
         weight = _peak(row_weights(block)[:, None])
         flags_2 = torch.tensor(flags, dtype=torch.float64).to(block.device)
         return torch.cat([*_high_and_negative_low(block.X_ND), weight, flags_2])
 
-    found = max_over_blocks(comm, blocks, ends, start)
+    found = max_over_blocks(comm, blocks, of_block, start)
     high_D, low_D, (weight, is_double, is_weighted) = found[:D], -found[D : 2 * D], found[2 * D :].tolist()
     bad_D = (high_D == torch.inf) | (low_D == -torch.inf)
     if bool(bad_D.any()) or weight == float("inf"):
@@ -127,7 +132,7 @@ def _ends(comm: Comm, blocks: Blocks) -> _Ends:
         where = f"features number {', '.join(map(str, bad[:10]))} (from 0)" if bad else "the weights"
         raise InvalidData(f"NaN or infinite values in {where}")
     no_rows_D = high_D == -torch.inf
-    return _Ends(
+    return Ends(
         high_D=high_D.masked_fill(no_rows_D, 0),
         low_D=low_D.masked_fill(no_rows_D, 0),
         weight=weight,

@@ -1,12 +1,17 @@
-"""Least squares and ridge regression by normal equations on centred columns, refined on the data.
+"""Least squares and ridge regression by normal equations, refined on the data.
 
     minimise  sum_i w_i (y_i - x_i b - a)^2 + l2 |b|^2
 
-The Gram matrix squares the condition number; refinement with residuals that are computed from the data gives it back, and the
-result agrees with scikit-learn's LinearRegression (an SVD of the data) or Ridge. If columns depend on each other, the
-coefficients of the smallest norm are taken, as LinearRegression does.
+One pass sums the products of all columns, about a shift near their means: in the dtype of the features as long as the condition
+of the columns bears it, else once more in float64 about the means themselves. The Gram matrix squares the condition, and float32
+has 7 digits; refinement with float64 residuals that are computed from the data gives all of it back, and the result agrees with
+scikit-learn's LinearRegression (an SVD of the data) or Ridge. If columns depend on each other, the coefficients of the smallest
+norm are taken, as LinearRegression does.
 
-Legend: N rows of a block, D features.
+Cost: n d^2 flops and two reads of the rows for the products, 4 n d flops for a refinement (mostly one). All-reduced: (d + 2)^2
+numbers once, d + 2 for each refinement.
+
+Legend: N rows of a block, D features, P = D + 1 (features and intercept), Q = D + 2 (and target).
 """
 
 from collections.abc import Mapping
@@ -20,18 +25,17 @@ from torch import Tensor
 
 from scalejob.api.v1alpha1 import Linear
 from scaletrain.comm import Comm
-from scaletrain.data.blocks import Block, Blocks
-from scaletrain.exact import sum_blocks
+from scaletrain.data.blocks import Blocks
 
 from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress, State
-from .linalg import Solver, factor, gram
-from .moments import SLACK, Moments, max_target, moments, row_weights
+from .least_squares import open_rows
+from .normal import NormalEquations
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LinearRegression, Ridge
 
-MAX_STEPS = 5  # the first solution, and its refinements
-ENOUGH = 1e-10  # a refinement that changes the coefficients by less, relatively, was the last
+MAX_STEPS = 6  # the first solution, and its refinements
+ENOUGH = 1e-10  # relative error of the coefficients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +47,30 @@ class RegressionResult:
     rank: int  # independent columns, after centring
     condition: float  # of the columns scaled to one length, estimated; squared condition of the data
     objective: float
+    change: float  # what one more refinement would change, relative to the largest coefficient: an estimate
+
+    @property
+    def converged(self) -> bool:
+        return self.change <= ENOUGH
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"coef": self.coef_D, "intercept": np.array([self.intercept])}
 
     def facts(self) -> Facts:
-        facts: Facts = {"rank": self.rank, "condition": self.condition, "objective": self.objective, "converged": True}
+        names = ("rank", "condition", "objective", "change", "converged")
+        facts: Facts = {name: getattr(self, name) for name in names}
+        warnings = []
         if self.rank < len(self.coef_D):
-            facts["warning"] = (
+            warnings.append(
                 f"only {self.rank} of {len(self.coef_D)} columns are linearly independent (a constant column counts as "
                 "dependent if there is an intercept); the coefficients are those with the smallest norm"
             )
+        if not self.converged:
+            warnings.append(
+                f"the coefficients are exact to {self.change:.1g} of the largest only: scale the features, or set l2"
+            )
+        if warnings:
+            facts["warning"] = "; ".join(warnings)
         return facts
 
     def decision(self, X_ND: Tensor) -> Tensor:
@@ -82,6 +99,7 @@ def restore(params: Linear, arrays: Mapping[str, np.ndarray], facts: Facts) -> R
         rank=facts["rank"],
         condition=facts["condition"],
         objective=facts["objective"],
+        change=facts["change"],
     )
 
 
@@ -95,116 +113,73 @@ def fit(
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> RegressionResult:
     """Least squares with weights. `seed` is not used: nothing is random."""
-    task = _Task.of(comm, blocks, params)
-    saved = checkpoint.resume()
-    gram_DD, moment_D = (saved["gram"], saved["moment"]) if saved else task.normal_equations()
-    solver = factor(gram_DD + task.l2 * torch.eye(len(moment_D), dtype=torch.float64)) if comm.rank == 0 else None
-    rest = partial(_rest, gram_DD, moment_D)
+    rows = open_rows(comm, blocks, fit_intercept=params.fit_intercept)
+    saved, l2 = checkpoint.resume(), params.l2 or 0.0
+    equations = NormalEquations.restored(rows, l2, saved) if saved else NormalEquations.summed(rows, l2)
     if saved:
-        step, coef_D = int(saved["step"]), saved["coef"]
+        state = _State.restored(saved)
     else:
-        step, coef_D = 1, task.agree(solver, moment_D)
-        checkpoint.offer(step, {"coef": coef_D}, partial(rest, step))
-        progress(step, of=MAX_STEPS)
+        state = _State(step=1, point_P=equations.solve(equations.moment_P), change=1.0, objective=0.0)
+        checkpoint.offer(1, state.model(), partial(state.rest, equations))
+        progress(1, of=MAX_STEPS)
     is_last = False
     while not is_last:
-        step += 1
-        slope_D, residual_square = task.residuals(coef_D)
-        change_D = task.agree(solver, slope_D)
-        coef_D = coef_D + change_D
-        objective = residual_square + task.l2 * float(coef_D @ coef_D)
-        is_last = step == MAX_STEPS or bool((change_D.abs() <= ENOUGH * coef_D.abs().max()).all())
-        checkpoint.offer(step, {"coef": coef_D}, None if is_last else partial(rest, step))
-        progress(step, of=MAX_STEPS, metric="objective", value=objective)
-    facts = comm.broadcast(torch.tensor([solver.rank, solver.condition] if solver else [0.0, 0.0], dtype=torch.float64))
+        state = _refined(equations, state)
+        is_last = state.step == MAX_STEPS or state.remaining <= ENOUGH
+        checkpoint.offer(state.step, state.model(), None if is_last else partial(state.rest, equations))
+        progress(state.step, of=MAX_STEPS, metric="objective", value=state.objective)
+    rank, condition = equations.facts()
     return RegressionResult(
-        coef_D=coef_D.numpy(),
-        intercept=task.intercept(coef_D),
-        rank=int(facts[0]),
-        condition=float(facts[1]),
-        objective=objective,
+        coef_D=state.point_P[:-1].numpy(),
+        intercept=equations.rows.intercept(state.point_P),
+        rank=rank,
+        condition=condition,
+        objective=state.objective,
+        change=state.remaining,
     )
 
 
-def _rest(gram_DD: Tensor, moment_D: Tensor, step: int) -> State:
-    """The sums of the one pass that is long, so that a resume need not make it again."""
-    return {"gram": gram_DD, "moment": moment_D, "step": torch.tensor(step)}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
-    """The data about their centre, and exact sums over them."""
+class _State:
+    """A solution and how good it is."""
 
-    comm: Comm
-    blocks: Blocks
-    l2: float
-    x: Moments
-    shift_D: Tensor  # the means, or zeros without an intercept
-    shift_y: float
-    peak_y: float  # bound on |y - shift_y|
+    step: int
+    point_P: Tensor
+    change: float  # of the last refinement, relative to the largest coefficient
+    before: float = 1.0  # of the one before
+    objective: float
+
+    @property
+    def remaining(self) -> float:
+        """What the next refinement will change: each is smaller than the last by about the same factor."""
+        return self.change * min(1.0, self.change / self.before) if self.before else 0.0
+
+    def model(self) -> State:
+        return {"coef": self.point_P[:-1]}
+
+    def rest(self, equations: NormalEquations) -> State:
+        """With the sums of the one pass that is long, so that a resume need not make it again."""
+        numbers = torch.tensor([self.step, self.change, self.before, self.objective], dtype=torch.float64)
+        return {**equations.state(), "point": self.point_P, "numbers": numbers}
 
     @classmethod
-    def of(cls, comm: Comm, blocks: Blocks, params: Linear) -> "_Task":
-        x = moments(comm, blocks, weighted=True)
-        peak_y = max_target(comm, blocks)
-        shift_y = _mean_target(comm, blocks, x, peak_y) if params.fit_intercept else 0.0
-        shift_D = x.mean_D if params.fit_intercept else torch.zeros_like(x.mean_D)
-        return cls(
-            comm=comm, blocks=blocks, l2=params.l2 or 0.0, x=x, shift_D=shift_D, shift_y=shift_y, peak_y=2 * peak_y
-        )
-
-    @property
-    def norm_D(self) -> Tensor:
-        """Bounds on the lengths of the columns sqrt(w) * (x - shift)."""
-        return (self.x.square_D + self.x.weight * (self.x.mean_D - self.shift_D) ** 2).sqrt() * SLACK
-
-    @property
-    def norm_y(self) -> Tensor:
-        return torch.tensor(self.x.weight**0.5 * self.peak_y * SLACK, dtype=torch.float64)
-
-    def centred(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, targets, and square roots of the weights, float64. Columns that are constant are exactly zero."""
-        X_ND = block.X_ND.to(torch.float64) - self.shift_D.to(block.device)
-        if bool((self.shift_D != 0).any()):
-            X_ND[:, self.x.is_constant_D.to(block.device)] = 0.0
-        return X_ND, block.y_N.to(torch.float64) - self.shift_y, row_weights(block).sqrt()
-
-    def normal_equations(self) -> tuple[Tensor, Tensor]:
-        """X'WX and X'Wy in one exact sum."""
-
-        def partial(block: Block) -> list[Tensor]:
-            X_ND, y_N, root_N = self.centred(block)
-            if block.weight_N is not None:
-                X_ND, y_N = X_ND * root_N[:, None], y_N * root_N
-            return [gram(X_ND), y_N @ X_ND]
-
-        bounds = [torch.outer(self.norm_D, self.norm_D), self.norm_D * self.norm_y]
-        gram_DD, moment_D = sum_blocks(self.comm, self.blocks, partial, bounds)
-        return gram_DD, moment_D
-
-    def residuals(self, coef_D: Tensor) -> tuple[Tensor, float]:
-        """Half the negative gradient at `coef_D`, and the sum of squared residuals."""
-        there_D = coef_D.to(self.comm.device)
-
-        def partial(block: Block) -> list[Tensor]:
-            X_ND, y_N, root_N = self.centred(block)
-            residual_N = y_N - X_ND @ there_D
-            weighted_N = residual_N * root_N**2
-            return [weighted_N @ X_ND, weighted_N @ residual_N]
-
-        norm = self.norm_y + (self.norm_D * coef_D.abs()).sum()
-        slope_D, residual_square = sum_blocks(self.comm, self.blocks, partial, [self.norm_D * norm, norm**2])
-        return slope_D - self.l2 * coef_D, float(residual_square)
-
-    def agree(self, solver: Solver | None, right_D: Tensor) -> Tensor:
-        """Rank 0's solution, on all ranks."""
-        return self.comm.broadcast(solver.solve(right_D) if solver else torch.empty_like(right_D))
-
-    def intercept(self, coef_D: Tensor) -> float:
-        return self.shift_y - float((self.shift_D * coef_D).sum())
+    def restored(cls, saved: State) -> "_State":
+        step, change, before, objective = saved["numbers"].tolist()
+        return cls(step=int(step), point_P=saved["point"], change=change, before=before, objective=objective)
 
 
-def _mean_target(comm: Comm, blocks: Blocks, x: Moments, peak_y: float) -> float:
-    bound = torch.tensor(x.weight * peak_y * SLACK, dtype=torch.float64)
-    (total,) = sum_blocks(comm, blocks, lambda block: [row_weights(block) @ block.y_N.to(torch.float64)], [bound])
-    return float(total) / x.weight
+def _refined(equations: NormalEquations, state: _State) -> _State:
+    slope_P, square = equations.rows.residuals(state.point_P)
+    coef_D = state.point_P[:-1]
+    slope_P[:-1] -= equations.l2 * coef_D
+    change_P = equations.solve(slope_P)
+    point_P = state.point_P + change_P
+    largest = float(point_P[:-1].abs().max())
+    value = square + equations.l2 * float(coef_D @ coef_D) - float(change_P @ slope_P)  # after the change
+    return _State(
+        step=state.step + 1,
+        point_P=point_P,
+        change=float(change_P[:-1].abs().max()) / largest if largest else 0.0,
+        before=state.change,
+        objective=max(0.0, value) * equations.rows.scale,
+    )

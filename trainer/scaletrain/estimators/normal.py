@@ -1,0 +1,138 @@
+"""Normal equations of least squares: summed in one pass, solved on rank 0.
+
+    | G   g | |w|   |r|        G = X'CX, g = X'C1, W = 1'C1 about the shift
+    | g'  W | |b| = |s|
+
+The intercept is eliminated first: (G - gg'/W + l2 I) w = r - g s/W.
+
+Legend: D features, P = D + 1 (x - shift, 1), Q = D + 2 (and y - shift_y).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scaletrain.errors import InvalidData
+
+from .base import State
+from .least_squares import LeastSquares
+from .linalg import Solver, factor
+
+LOSE_DIGITS = 0.01  # condition * epsilon of the dtype of the sums
+FAR = 100.0  # variances that a mean may lie away from the shift, before digits are lost
+LOOSE = 2.0**20  # how much the bounds of sums of squares may exceed them
+ROUNDING = 1e-3  # of sums in float32, in bounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormalEquations:
+    """Equal on all ranks; `solver` on rank 0 only."""
+
+    rows: LeastSquares
+    moment_QQ: Tensor
+    l2: float
+    solver: Solver | None
+
+    @classmethod
+    def summed(cls, rows: LeastSquares, l2: float) -> "NormalEquations":
+        """In the dtype of the features if that bears it, else once more in float64 about the means, with close bounds."""
+        fast = cls.of(rows, rows.moments(rows.fast_dtype), l2)
+        if not fast._is_rough(rows):
+            return fast
+        careful = fast._about_means()
+        return cls.of(careful, careful.moments(torch.float64), l2)
+
+    @classmethod
+    def of(cls, rows: LeastSquares, moment_QQ: Tensor, l2: float) -> "NormalEquations":
+        """InvalidData if no row has a weight."""
+        if not float(moment_QQ[-2, -2]) > 0:
+            raise InvalidData("there is nothing to learn from: no row has a weight above 0")
+        norm_Q = torch.minimum(rows.norm_Q, moment_QQ.diagonal().clamp(min=0).sqrt() * (1 + ROUNDING))
+        close = rows.about(rows.shift_D, rows.shift_y, norm_Q)
+        equations = cls(rows=close, moment_QQ=moment_QQ, l2=l2 / rows.scale, solver=None)
+        if rows.comm.rank:
+            return equations
+        return cls(rows=close, moment_QQ=moment_QQ, l2=equations.l2, solver=factor(equations._reduced()))
+
+    @classmethod
+    def restored(cls, rows: LeastSquares, l2: float, saved: State) -> "NormalEquations":
+        shift_C = saved["shift"]
+        return cls.of(rows.about(shift_C[:-1], float(shift_C[-1]), saved["norm"]), saved["moments"], l2)
+
+    def state(self) -> State:
+        shift_y = torch.tensor([self.rows.shift_y], dtype=torch.float64)
+        return {
+            "moments": self.moment_QQ,
+            "shift": torch.cat([self.rows.shift_D, shift_y]),
+            "norm": self.rows.norm_Q,
+        }
+
+    @property
+    def moment_P(self) -> Tensor:
+        """The right side for the targets."""
+        return self.moment_QQ[:-1, -1]
+
+    def solve(self, right_P: Tensor) -> Tensor:
+        """Rank 0's solution, on all ranks."""
+        return self.rows.comm.broadcast(self._solution(right_P) if self.solver else torch.empty_like(right_P))
+
+    def facts(self) -> tuple[int, float]:
+        """Rank and condition of the columns."""
+        found = [self.solver.rank, self.solver.condition] if self.solver else [0.0, 0.0]
+        rank, condition = self.rows.comm.broadcast(torch.tensor(found, dtype=torch.float64)).tolist()
+        return int(rank), condition
+
+    def _solution(self, right_P: Tensor) -> Tensor:
+        assert self.solver is not None
+        if not self.rows.fit_intercept:
+            return torch.cat([self.solver.solve(right_P[:-1]), torch.zeros(1, dtype=torch.float64)])
+        lean_D, weight = self.moment_QQ[:-2, -2], self.moment_QQ[-2, -2]
+        coef_D = self.solver.solve((right_P[:-1] - lean_D * (right_P[-1] / weight)) * ~self._is_constant_D)
+        return torch.cat([coef_D, ((right_P[-1] - lean_D @ coef_D) / weight).reshape(1)])
+
+    @property
+    def _square_D(self) -> Tensor:
+        """Sums of squares about the means, or about 0 without an intercept."""
+        square_D, lean_D = self.moment_QQ.diagonal()[:-2], self.moment_QQ[:-2, -2]
+        return square_D - lean_D**2 / self.moment_QQ[-2, -2] if self.rows.fit_intercept else square_D
+
+    @property
+    def _is_constant_D(self) -> Tensor:
+        """Columns whose deviations from the mean, over the rows with a weight, are rounding only."""
+        tiny_D = 4 * torch.finfo(torch.float64).eps * self.rows.seen.peak_D
+        return (self._square_D <= self.moment_QQ[-2, -2] * tiny_D**2) & self.rows.fit_intercept
+
+    def _reduced(self) -> Tensor:
+        gram_DD = self.moment_QQ[:-2, :-2].clone()
+        if self.rows.fit_intercept:
+            lean_D = self.moment_QQ[:-2, -2]
+            gram_DD -= torch.outer(lean_D, lean_D / self.moment_QQ[-2, -2])
+            gram_DD[self._is_constant_D] = 0
+            gram_DD[:, self._is_constant_D] = 0
+        gram_DD.diagonal().add_(self.l2)
+        return gram_DD
+
+    def _is_rough(self, rows: LeastSquares) -> bool:
+        """Whether the sums over `rows` have lost digits that can be had, by rank 0's word."""
+        word = torch.zeros(1, dtype=torch.float64)
+        if self.solver:
+            lost = self.solver.condition * torch.finfo(rows.fast_dtype).eps > LOSE_DIGITS
+            doubtful = rows.fast_dtype is not torch.float64 and (lost or self.solver.rank < len(self._square_D))
+            square_D = self.moment_QQ.diagonal()[:-2]
+            is_far_D = (square_D > FAR * self._square_D) | (rows.norm_Q[:-2] ** 2 > LOOSE * square_D)
+            word[0] = doubtful or bool((is_far_D & ~rows.is_constant_D).any())
+        return bool(self.rows.comm.broadcast(word)[0])
+
+    def _about_means(self) -> LeastSquares:
+        """The rows about their means; these need not be exact, the bounds have to hold."""
+        rows, weight = self.rows, self.moment_QQ[-2, -2]
+        square_Q, lean_Q = self.moment_QQ.diagonal().clamp(min=0), self.moment_QQ[-2]
+        if not rows.fit_intercept:
+            return rows
+        mean_C = torch.cat([rows.shift_D + lean_Q[:-2] / weight, rows.shift_y + lean_Q[-1:] / weight])
+        left_Q = (square_Q - lean_Q**2 / weight).clamp(min=0) + ROUNDING * square_Q
+        left_Q[-2] = square_Q[-2]
+        return rows.about(
+            mean_C[:-1].to(rows.seen.dtype).to(torch.float64), float(mean_C[-1]), left_Q.sqrt() * (1 + ROUNDING)
+        )
