@@ -6,7 +6,9 @@ TrainerError                a message for the user; the job ends
 │   └── InvalidData         the data or the output: file, column, row
 ├── Unreachable             an object store or a web server does not answer; a new attempt may help (exit 1)
 ├── RendezvousTimeout       ranks are missing; a new attempt may help (exit 1)
-└── PeerLost                another rank ended first: this one is a victim, its message tells of the other
+├── CacheLost               rows on a local disk are not what was written; a new attempt writes them anew (exit 1)
+├── PeerLost                another rank ended first: this one is a victim, its message tells of the other
+└── Preempted (exit 85)     the cluster asked for the end, and the state is saved: a new attempt goes on from there
 """
 
 from typing import ClassVar
@@ -17,7 +19,7 @@ from scalejob.contract import ExitCode, Reason
 class TrainerError(Exception):
     """A failure with a message for the user."""
 
-    reason: ClassVar[Reason] = Reason.USER_ERROR
+    reason: ClassVar[Reason | None] = Reason.USER_ERROR
     exit_code: ClassVar[int] = 1
 
 
@@ -49,5 +51,16 @@ class RendezvousTimeout(TrainerError):
     reason = Reason.RENDEZVOUS_TIMEOUT
 
 
+class CacheLost(TrainerError):
+    """What a local disk gave back is not what was written to it."""
+
+
 class PeerLost(TrainerError):
     """Another rank ended, or does not answer. Who reads last words looks for the cause elsewhere first."""
+
+
+class Preempted(TrainerError):
+    """The end of an attempt that nobody is to blame for."""
+
+    reason = None
+    exit_code = ExitCode.PREEMPTED

@@ -18,13 +18,13 @@ def mounts_of(spec: Spec) -> Mounts:
 
 
 def localise(spec: Spec) -> Spec:
-    """The spec with the paths of its data, output, checkpoint and first centres as they are here."""
+    """The spec with the paths of its data, cache, output, checkpoint and first centres as they are here."""
     mounts = mounts_of(spec)
     wire = spec.to_wire()
-    for parent, field in (("data", "files"), ("workload", "kmeans"), ("output", None), ("checkpoint", None)):
+    for parent, field in (("data", "files"), ("data", "cache"), ("workload", "kmeans"), ("output", None), ("checkpoint", None)):
         holder = wire.get(parent, {})
         holder = holder.get(field, {}) if field else holder
-        for name in ("uri", "centersUri"):
+        for name in ("uri", "centersUri", "path"):
             if name in holder:
                 holder[name] = mounts.to_local(holder[name])
     return Spec.model_validate(wire)

@@ -84,7 +84,7 @@ def on_ranks(
     def rank(number: int) -> T:
         mine = [block for block, rank in zip(blocks.blocks, owner, strict=True) if rank == number]
         try:
-            return work(ThreadComm(number, size, slots, barrier), replace(blocks, blocks=mine, _pool=[]))
+            return work(ThreadComm(number, size, slots, barrier), replace(blocks, blocks=mine, _pools={}))
         except BaseException:
             barrier.abort()
             raise

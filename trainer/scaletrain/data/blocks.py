@@ -4,15 +4,19 @@ Block b holds the rows [b * R, (b + 1) * R) of the data set, where R depends on 
 number of workers. Rank r of W owns a contiguous range of blocks. Rows that are dropped or held back for validation leave
 their block smaller; they never move rows to another block.
 
+A rank's blocks are in its memory (a list), or stored elsewhere and read one by one whenever they are asked for.
+
 Legend: N rows of a block, D features.
 """
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TypeVar
+from threading import Semaphore
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +53,74 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of a block without reading it."""
+
+    num_rows: int
+    first_row: int  # -1 without rows
+    last_row: int
+    dtype: torch.dtype  # of the features
+    device: torch.device
+
+    @classmethod
+    def of(cls, block: Block) -> "Head":
+        ends = (int(block.row_N[0]), int(block.row_N[-1])) if len(block) else (-1, -1)
+        return cls(
+            num_rows=len(block),
+            first_row=ends[0],
+            last_row=ends[1],
+            dtype=block.X_ND.dtype,
+            device=block.device,
+        )
+
+
+class StoredBlocks(Sequence[Block]):
+    """Blocks that are not in memory. To get one reads it: from several threads at once, if they like."""
+
+    @property
+    @abstractmethod
+    def heads(self) -> Sequence[Head]: ...
+
+
+class View(StoredBlocks):
+    """Some blocks of others, changed when they are read."""
+
+    def __init__(self, base: StoredBlocks, which: Sequence[int], change: Callable[[Block], Block]) -> None:
+        """`change` leaves row numbers and the dtype of the features as they are."""
+        self._base, self._which, self._change = base, which, change
+
+    @property
+    def heads(self) -> Sequence[Head]:
+        return [self._base.heads[i] for i in self._which]
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def __getitem__(self, index: int) -> Block:
+        return self._change(self._base[self._which[index]])
+
+
+class Store(Protocol):
+    """Where blocks are kept: a list, or a StoredBlocks to which more can be added."""
+
+    def append(self, block: Block) -> None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Block: ...
+
+
+def heads(blocks: Sequence[Block]) -> Sequence[Head]:
+    """One for each block, without reading any."""
+    return blocks.heads if isinstance(blocks, StoredBlocks) else [Head.of(block) for block in blocks]
+
+
+def each(blocks: Sequence[Block], change: Callable[[Block], Block]) -> Sequence[Block]:
+    """The blocks changed: at once if they are in memory, else whenever they are read."""
+    if isinstance(blocks, StoredBlocks):
+        return View(blocks, range(len(blocks)), change)
+    return [change(block) for block in blocks]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
     """This rank's blocks in ascending order, and what all ranks know of the whole data set."""
 
@@ -58,21 +130,62 @@ class Blocks:
     num_blocks: int  # of all ranks; bounds how many partial sums are added
     classes: np.ndarray | None = None  # int64, bool or str, ascending: the labels behind the numbers in y_N
     threads: int = 1
-    _pool: list[ThreadPoolExecutor] = field(default_factory=list, repr=False, compare=False)
+    new_store: Callable[[], Store] = list  # where blocks that are made from these are kept
+    _pools: dict[int, ThreadPoolExecutor] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def heads(self) -> Sequence[Head]:
+        """One for each block."""
+        return heads(self.blocks)
 
     def sample(self, step: int) -> "Blocks":
         """Each `step`-th block of the data set: the same rows for any number of ranks. Counts stay those of the data set."""
         rows = rows_per_block(self.num_features)
-        return replace(self, blocks=[b for b in self.blocks if len(b) and int(b.row_N[0]) // rows % step == 0])
+        return self._some([i for i, h in enumerate(self.heads) if h.num_rows and h.first_row // rows % step == 0])
+
+    def holding(self, row_K: Tensor) -> "Blocks":
+        """The blocks that may hold one of the given rows (int64, any order, on the CPU). Counts stay those of the data set."""
+        ascending_K = row_K.sort().values.numpy()
+        low = np.searchsorted(ascending_K, [head.first_row for head in self.heads], side="left")
+        high = np.searchsorted(ascending_K, [head.last_row for head in self.heads], side="right")
+        return self._some([i for i, head in enumerate(self.heads) if head.num_rows and low[i] < high[i]])
+
+    def _some(self, which: Sequence[int]) -> "Blocks":
+        if isinstance(self.blocks, StoredBlocks):
+            return replace(self, blocks=View(self.blocks, which, lambda block: block))
+        return replace(self, blocks=[self.blocks[i] for i in which])
+
+    def stored(self, change: Callable[[Block], Block], num_features: int) -> "Blocks":
+        """What `change` makes of the blocks, kept in a store of the same kind."""
+        store = self.new_store()
+        for block in self.map(change):
+            store.append(block)
+        return replace(self, blocks=store, num_features=num_features)
 
     def map(self, fn: Callable[[Block], T]) -> Iterator[T]:
-        """`fn` of each block, in the order of blocks. Blocks run in parallel, each on one thread with one BLAS thread."""
-        if self.threads == 1 or len(self.blocks) < 2:
+        """`fn` of each block, in the order of blocks. Blocks run in parallel, each on one thread with one BLAS thread.
+
+        Stored blocks are read ahead: while `threads` blocks are worked on, as many more are read. No others are in memory.
+        """
+        if isinstance(self.blocks, StoredBlocks):
+            turns = Semaphore(self.threads)
+
+            def read_and_work(index: int) -> T:
+                block = self.blocks[index]
+                with turns:
+                    return fn(block)
+
+            pool = self._pool(2 * self.threads)
+            yield from map_in_order(pool, read_and_work, range(len(self.blocks)), ahead=2 * self.threads)
+        elif self.threads == 1 or len(self.blocks) < 2:
             yield from map(fn, self.blocks)
-            return
-        if not self._pool:
-            self._pool.append(ThreadPoolExecutor(self.threads, thread_name_prefix="block"))
-        yield from map_in_order(self._pool[0], fn, self.blocks, ahead=2 * self.threads)
+        else:
+            yield from map_in_order(self._pool(self.threads), fn, self.blocks, ahead=2 * self.threads)
+
+    def _pool(self, threads: int) -> ThreadPoolExecutor:
+        if threads not in self._pools:
+            self._pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="block")
+        return self._pools[threads]
 
 
 def map_in_order(pool: ThreadPoolExecutor, fn: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:

@@ -3,7 +3,8 @@
 Legend: N rows of a block, K classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,14 +12,28 @@ from scaletrain.comm import Comm
 from scaletrain.errors import InvalidData
 
 from .exchange import gather_json
-from .table import Table
 
 MAX_CLASSES = 10_000
 
 
-def agree(
-    comm: Comm, labels: Sequence[object], train: Iterable[Table], held: Iterable[Table], name: str
-) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(slots=True, kw_only=True)
+class Met:
+    """Which labels the rows have that were seen so far."""
+
+    _is_met: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def add(self, y_N: np.ndarray) -> None:
+        """`y_N`: positions in a list of labels, int64."""
+        num_more = int(y_N.max(initial=-1)) + 1 - len(self._is_met)
+        self._is_met = np.pad(self._is_met, (0, max(0, num_more)))
+        self._is_met[y_N] = True
+
+    @property
+    def positions(self) -> np.ndarray:
+        return np.flatnonzero(self._is_met)
+
+
+def agree(comm: Comm, labels: Sequence[object], train: Met, held: Met, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The classes of all ranks in ascending order, and the number of each of this rank's `labels` among them.
 
     Classes are int64, bool or str, (K,); numbers int64, -1 for labels that no row has.
@@ -32,11 +47,8 @@ def agree(
     return np.array(trained), np.array([number_of.get(label, -1) for label in labels], dtype=np.int64)
 
 
-def _used(tables: Iterable[Table], labels: Sequence[object]) -> list[object]:
-    seen = np.zeros(len(labels), dtype=bool)
-    for table in tables:
-        seen[table.y_N] = True
-    used = [labels[position] for position in np.flatnonzero(seen)]
+def _used(met: Met, labels: Sequence[object]) -> list[object]:
+    used = [labels[position] for position in met.positions]
     if len(used) > MAX_CLASSES:
         raise InvalidData(f"the label has more than {MAX_CLASSES} classes, such as {used[:3]}: is it a number?")
     return used

@@ -3,7 +3,8 @@
 Legend: N rows of a block, D features.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -16,9 +17,10 @@ from scaletrain.comm import Comm
 from scaletrain.errors import InvalidData
 from scaletrain.estimators.base import Progress
 
-from .blocks import Block, Blocks, own_blocks, rows_per_block
+from .blocks import Block, Blocks, Store, each, heads, own_blocks, rows_per_block
 from .check import Rules, clean
-from .classes import agree
+from .classes import Met, agree
+from .room import Need, Surroundings, new_store
 from .sources import open_source
 from .split import held_back
 from .table import Columns, LabelKind, Source, Table
@@ -39,11 +41,26 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """One block's rows: those to learn from and those held back."""
+class _Kept:
+    """Blocks of rows that are kept: those to learn from, or those held back. Some may be empty."""
 
-    train: Table
-    held: Table
+    blocks: Store  # y_N: numbers, or positions in the source's `labels`
+    met: Met  # those positions
+
+    def add(self, table: Table, kind: LabelKind, device: torch.device) -> None:
+        self.blocks.append(_block(table, device))
+        if kind is LabelKind.CLASS:
+            assert table.y_N is not None
+            self.met.add(table.y_N)
+
+    @property
+    def num_rows(self) -> int:
+        return sum(head.num_rows for head in heads(self.blocks))
+
+    def numbered(self, number: np.ndarray) -> Sequence[Block]:
+        """With the numbers of classes in place of positions. `number`: one for each position, int64."""
+        number_of = torch.from_numpy(number)
+        return each(self.blocks, lambda b: replace(b, y_N=number_of.to(b.device)[b.y_N]))
 
 
 def label_kind(workload: Workload) -> LabelKind:
@@ -67,16 +84,34 @@ def load(comm: Comm, spec: Spec, threads: int, progress: Progress) -> Dataset:
     source = open_source(comm, spec, label_kind(spec.workload), threads)
     if source.num_rows == 0:
         raise InvalidData(f"{describe(spec)}: no rows")
-    rules = _rules(spec, source.columns.features)
-    own = own_blocks(source.num_rows, len(source.columns.features), comm.rank, comm.size)
-    length = rows_per_block(len(source.columns.features))
+    num_features = len(source.columns.features)
+    own = own_blocks(source.num_rows, num_features, comm.rank, comm.size)
+    length = rows_per_block(num_features)
     rows = range(own.start * length, min(own.stop * length, source.num_rows))
-    parts = []
-    for table in _whole_blocks((clean(table, rules) for table in source.read(rows)), length):
-        parts.append(_split(table, spec))
-        progress(len(parts), of=len(own))
+    make = _new_store(comm, spec, source, len(rows))
+    train, held = (_Kept(blocks=make(), met=Met()) for _ in range(2))
+    tables = (clean(table, _rules(spec, source.columns.features)) for table in source.read(rows))
+    for num_read, table in enumerate(_whole_blocks(tables, length), 1):
+        for kept, part in zip((train, held), _split(table, spec), strict=True):
+            kept.add(part, label_kind(spec.workload), comm.device)
+        progress(num_read, of=len(own))
     comm.barrier()
-    return _dataset(comm, spec, source, parts, threads)
+    unnumbered = Blocks(
+        blocks=[],
+        num_rows=0,
+        num_features=num_features,
+        num_blocks=-(-source.num_rows // length),
+        threads=threads,
+        new_store=make,
+    )
+    return _dataset(comm, spec, source, (train, held), unnumbered)
+
+
+def _new_store(comm: Comm, spec: Spec, source: Source, num_rows: int) -> Callable[[], Store]:
+    """What makes the stores for this rank's rows, of which there are `num_rows`."""
+    assert spec.data is not None
+    need = Need.of(num_rows, source.columns, spec.prepare or Prepare())
+    return new_store(need, spec.data.cache, Surroundings.of(comm, os.environ), comm.device)
 
 
 def describe(spec: Spec) -> str:
@@ -114,53 +149,38 @@ def _joined(pieces: list[Table]) -> Table:
     return Table(origin=pieces[0].origin, **{n: column(n) for n in ("row_N", "X_ND", "y_N", "weight_N")})
 
 
-def _split(table: Table, spec: Spec) -> _Parts:
+def _split(table: Table, spec: Spec) -> tuple[Table, Table]:
+    """The rows to learn from and those held back."""
     if spec.validation is None:
-        return _Parts(train=table, held=table.take(slice(0, 0)))
+        return table, table.take(slice(0, 0))
     held_N = held_back(table.row_N, spec.validation.fraction, spec.seed)
-    return _Parts(train=table.take(~held_N), held=table.take(held_N))
+    return table.take(~held_N), table.take(held_N)
 
 
-def _dataset(comm: Comm, spec: Spec, source: Source, parts: list[_Parts], threads: int) -> Dataset:
-    counts = [sum(len(p.train) for p in parts), sum(len(p.held) for p in parts)]
-    num_train, num_held = comm.all_reduce(torch.tensor(counts, device=comm.device)).tolist()
+def _dataset(comm: Comm, spec: Spec, source: Source, kept: tuple[_Kept, _Kept], common: Blocks) -> Dataset:
+    """`common`: what the blocks to learn from and those held back have in common."""
+    counts = torch.tensor([part.num_rows for part in kept], device=comm.device)
+    num_train, num_held = comm.all_reduce(counts).tolist()
     _check_counts(spec, source.num_rows, num_train, num_held)
-    classes, number = None, None
+    train, held = (part.blocks for part in kept)
     if label_kind(spec.workload) is LabelKind.CLASS:
         name = f"{describe(spec)}: column {spec.data.files.label}" if spec.data.files else "data.synthetic"
-        classes, number = agree(comm, source.labels, [p.train for p in parts], [p.held for p in parts], name)
-
-    def blocks(tables: Iterable[Table], num_rows: int) -> Blocks:
-        return Blocks(
-            blocks=[_block(table, number, comm.device) for table in tables],
-            num_rows=num_rows,
-            num_features=len(source.columns.features),
-            num_blocks=-(-source.num_rows // rows_per_block(len(source.columns.features))),
-            classes=classes,
-            threads=threads,
-        )
-
+        classes, number = agree(comm, source.labels, kept[0].met, kept[1].met, name)
+        train, held = (part.numbered(number) for part in kept)
+        common = replace(common, classes=classes)
     return Dataset(
-        train=blocks((p.train for p in parts), num_train),
-        held=blocks((p.held for p in parts), num_held) if spec.validation else None,
+        train=replace(common, blocks=train, num_rows=num_train),
+        held=replace(common, blocks=held, num_rows=num_held) if spec.validation else None,
         columns=source.columns,
         num_dropped=source.num_rows - num_train - num_held,
     )
 
 
-def _block(table: Table, number: np.ndarray | None, device: torch.device) -> Block:
-    """`number`: of each of the source's labels among the classes; None if the label is no class."""
-    y_N = table.y_N if number is None or table.y_N is None else number[table.y_N]
+def _block(table: Table, device: torch.device) -> Block:
+    def tensor(values: np.ndarray | None) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(np.require(values, requirements="CW")).to(device)
 
-    def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.require(values, requirements="CW")).to(device)
-
-    return Block(
-        row_N=tensor(table.row_N),
-        X_ND=tensor(table.X_ND),
-        y_N=None if y_N is None else tensor(y_N),
-        weight_N=None if table.weight_N is None else tensor(table.weight_N),
-    )
+    return Block(**{name: tensor(getattr(table, name)) for name in ("row_N", "X_ND", "y_N", "weight_N")})
 
 
 def _check_counts(spec: Spec, num_read: int, num_train: int, num_held: int) -> None:

@@ -108,11 +108,11 @@ def square_bound(data: Points, C_KD: Tensor) -> Tensor:
 
 
 class RowState:
-    """Numbers that belong to rows, kept with this rank's blocks: one tensor for each block."""
+    """Numbers that belong to rows: one tensor for each of this rank's blocks, in memory even if the blocks are not."""
 
     def __init__(self, blocks: Blocks, fill: float, dtype: torch.dtype) -> None:
         self._values = {
-            _name(block): torch.full((len(block),), fill, dtype=dtype, device=block.device) for block in blocks.blocks
+            head.first_row: torch.full((head.num_rows,), fill, dtype=dtype, device=head.device) for head in blocks.heads
         }
 
     def of(self, block: Block) -> Tensor:

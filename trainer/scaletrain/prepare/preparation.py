@@ -47,13 +47,13 @@ class Preparation:
 
     def apply(self, blocks: Blocks) -> Blocks:
         """The prepared blocks. The given ones if there is nothing to do."""
-        if not self.steps and all(block.X_ND.dtype == self.dtype for block in blocks.blocks):
+        if not self.steps and all(head.dtype == self.dtype for head in blocks.heads):
             return blocks
 
         def prepared(block: Block) -> Block:
             return replace(block, X_ND=self.view(block).to(self.dtype).contiguous())
 
-        return replace(blocks, blocks=list(blocks.map(prepared)), num_features=self.num_features(blocks.num_features))
+        return blocks.stored(prepared, self.num_features(blocks.num_features))
 
     def num_features(self, num_before: int) -> int:
         projections = [len(step.components_CD) for step in self.steps if isinstance(step, Projection)]

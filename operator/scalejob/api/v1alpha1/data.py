@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from .base import Model, Rule, exactly_one
+from .pod import Quantity, quantity
 
 Uri = Annotated[str, Field(min_length=1, max_length=2048)]
 Column = Annotated[str, Field(min_length=1, max_length=256)]
@@ -112,11 +113,41 @@ class Files(Model):
     )
 
 
+class CacheMode(StrEnum):
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Cache(Model):
+    """Where each process keeps its rows between passes over them. The model is the same, whichever it is."""
+
+    mode: CacheMode = Field(
+        default=CacheMode.AUTO,
+        description="always: in a file on a local disk, from which they are read in each pass; never: in memory;"
+        " auto: in a file if they would take more than half of the memory that the process may use.",
+    )
+    path: Uri | None = Field(
+        default=None,
+        description="The folder of that file; default: the folder for temporary files, in a Pod /tmp, which counts as ephemeral storage.",
+    )
+    size_limit: Quantity | None = Field(
+        default=None,
+        description="At most this much is written there by each worker, for example 50Gi; default: what is free.",
+    )
+
+    @property
+    def size_limit_bytes(self) -> int | None:
+        return None if self.size_limit is None else int(quantity(self.size_limit))
+
+
 class Data(Model):
-    """Where the rows come from: exactly one member."""
+    """Where the rows come from, exactly one of synthetic and files, and where they are kept."""
 
     synthetic: Synthetic | None = Field(default=None, description="Generated rows.")
     files: Files | None = Field(default=None, description="Rows read from files.")
+
+    cache: Cache = Field(default=Cache(), description="Where the rows are kept between passes over them.")
 
     rules: ClassVar[tuple[Rule, ...]] = (exactly_one("source of data", "synthetic", "files"),)
 

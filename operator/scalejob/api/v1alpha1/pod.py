@@ -1,5 +1,7 @@
 """`spec.pod`: the parts of a worker Pod that a user may set. An allow-list: the operator owns everything else."""
 
+import re
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -10,6 +12,21 @@ from .base import KubernetesObject, Model, Rule, StringMap, exactly_one
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
 Quantity = Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN)] | Annotated[int, Field(ge=0)]
+SUFFIXES: dict[str, Decimal | int] = {
+    "m": Decimal("0.001"),
+    "": 1,
+    **{letter: 1000**power for power, letter in enumerate("kMGTPE", 1)},
+    **{f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", 1)},
+}
+
+
+def quantity(text: str | int) -> Decimal:
+    """The number that a quantity of Kubernetes stands for."""
+    number = re.match(r"[0-9.]+", str(text))
+    assert number, text
+    return Decimal(number[0]) * SUFFIXES[str(text)[number.end() :]]
+
+
 DnsLabel = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 RESERVED_ENV = tuple(sorted(Env))
 APPARMOR = "container.apparmor.security.beta.kubernetes.io/"

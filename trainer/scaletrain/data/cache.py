@@ -1,0 +1,197 @@
+"""A store of blocks in a file, for data larger than memory.
+
+The file has no name, so whatever becomes of the process, nothing of it stays. Each block is a record:
+
+    row_N | y_N | weight_N | X_ND        those that the block has, each from a multiple of 64 bytes on
+
+Where a record lies, its shape and its CRC-32 are kept in memory: about 1 KiB for each block, that is for each megabyte or so. The
+CRC is checked when a record is first read.
+
+Legend: N rows of a block, D features.
+"""
+
+import errno
+import os
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scaletrain.errors import CacheLost, InvalidData
+
+from .blocks import Block, Head, StoredBlocks
+
+ALIGNMENT = 64  # of vector instructions
+FIELDS = ("row_N", "y_N", "weight_N", "X_ND")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+UNUSABLE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """A tensor of a record."""
+
+    start: int
+    stop: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """A block in the file."""
+
+    offset: int
+    length: int
+    checksum: int
+    pieces: Mapping[str, _Piece]
+
+
+@dataclass(slots=True, kw_only=True)
+class Disk:
+    """The room for the files of this rank."""
+
+    folder: Path
+    limit: int  # bytes of all files together
+    _used: dict[int, int] = field(default_factory=dict)  # by the descriptor of the file
+
+    @property
+    def used(self) -> int:
+        """Bytes of the files that are there."""
+        return sum(self._used.values())
+
+    def take(self, file: int, length: int) -> None:
+        """InvalidData if the file may not grow so much."""
+        if self.used + length > self.limit:
+            raise InvalidData(
+                f"data.cache: more than the {readable(self.limit)} that a process may use in {self.folder} are needed:"
+                " raise data.cache.sizeLimit, or take more workers"
+            )
+        self._used[file] = self._used.get(file, 0) + length
+
+    def close(self, file: int) -> None:
+        self._used.pop(file, None)
+        os.close(file)
+
+
+class BlockFile(StoredBlocks):
+    """A Store. Blocks are read to `device`. The file is gone when this object is."""
+
+    def __init__(self, disk: Disk, device: torch.device) -> None:
+        self._disk, self._device = disk, device
+        self._records: list[_Record] = []
+        self._heads: list[Head] = []
+        self._is_checked = bytearray()
+        self._size = 0
+        with _told(disk), tempfile.TemporaryFile(dir=disk.folder, prefix="scalejob-cache-") as file:
+            self._file = os.dup(file.fileno())
+        weakref.finalize(self, disk.close, self._file)
+
+    @property
+    def heads(self) -> Sequence[Head]:
+        return self._heads
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def append(self, block: Block) -> None:
+        """InvalidData if the disk has no room."""
+        pieces = _layout(block)
+        length = max(piece.stop for piece in pieces.values())
+        buffer = torch.zeros(length, dtype=torch.uint8)
+        for name, piece in pieces.items():
+            _cut(buffer, piece).copy_(getattr(block, name))
+        self._disk.take(self._file, length)
+        with _told(self._disk):
+            _write(self._file, buffer, self._size)
+        self._records.append(
+            _Record(offset=self._size, length=length, checksum=zlib.crc32(buffer.numpy()), pieces=pieces)
+        )
+        self._heads.append(Head.of(block))
+        self._is_checked.append(False)
+        self._size += length
+
+    def __getitem__(self, index: int) -> Block:
+        """CacheLost if it is not what was written."""
+        record = self._records[index]
+        buffer = torch.empty(record.length, dtype=torch.uint8)
+        with _told(self._disk):
+            is_whole = _read(self._file, buffer, record.offset)
+        if not is_whole or not (self._is_checked[index] or zlib.crc32(buffer.numpy()) == record.checksum):
+            raise CacheLost(
+                f"the cache of rows in {self._disk.folder} is damaged: {readable(record.length)} at byte {record.offset}"
+                " are not what was written there. A new attempt writes it anew; if it happens again, the disk is broken"
+            )
+        self._is_checked[index] = True
+        return Block(**{name: _cut(buffer, piece).to(self._device) for name, piece in record.pieces.items()})
+
+
+def readable(num_bytes: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.4g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.4g} TiB"
+
+
+def _layout(block: Block) -> Mapping[str, _Piece]:
+    pieces, start = {}, 0
+    for name in FIELDS:
+        value: Tensor | None = getattr(block, name)
+        if value is not None:
+            stop = start + prod(value.shape) * value.element_size()
+            pieces[name] = _Piece(start=start, stop=stop, dtype=value.dtype, shape=tuple(value.shape))
+            start = -(-stop // ALIGNMENT) * ALIGNMENT
+    return pieces
+
+
+def _cut(buffer: Tensor, piece: _Piece) -> Tensor:
+    return buffer[piece.start : piece.stop].view(piece.dtype).view(piece.shape)
+
+
+def _write(file: int, buffer: Tensor, offset: int) -> None:
+    left = memoryview(buffer.numpy())
+    while left:
+        written = os.pwrite(file, left, offset)
+        left, offset = left[written:], offset + written
+
+
+def _read(file: int, buffer: Tensor, offset: int) -> bool:
+    """Whether there was enough to fill the buffer. The kernel reads ahead by itself; asking it to costs more than it saves."""
+    left = memoryview(buffer.numpy())
+    while left:
+        num_read = os.preadv(file, [left], offset)
+        if num_read == 0:
+            return False
+        left, offset = left[num_read:], offset + num_read
+    return True
+
+
+@contextmanager
+def _told(disk: Disk) -> Iterator[None]:
+    """Errors of the disk as messages for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise InvalidData(
+                f"data.cache: {disk.folder} is full ({error.strerror}): {readable(disk.used)} of the cache are in it, and"
+                f" {readable(free(disk.folder))} are free. Name a larger volume in data.cache.path, or take more workers"
+            ) from error
+        if error.errno in UNUSABLE:
+            raise InvalidData(f"data.cache: no file can be made in {disk.folder}: {error.strerror}") from error
+        raise CacheLost(f"the cache of rows in {disk.folder} failed: {error.strerror}") from error
+
+
+def free(folder: Path) -> int:
+    """Bytes that this user may still write there."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
