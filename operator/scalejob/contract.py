@@ -165,6 +165,7 @@ class LastWord:
     seconds: float | None = None
     model_uri: str | None = None
     model_sha256: str | None = None
+    digests: dict[str, str] | None = None  # of the prepared rows (data) and of all steps of the fit (steps)
 
     def to_json(self) -> str:
         """JSON without empty fields; `message` is cut so that the whole fits."""
@@ -219,6 +220,10 @@ def _is_figures(value: object) -> bool:
     return isinstance(value, dict) and all(_is_number(figure) for figure in value.values())
 
 
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
 _LAST_WORD_FIELDS: dict[str, Callable[[object], bool]] = {
     "rank": _is_whole,
     "step": _is_whole,
@@ -231,6 +236,7 @@ _LAST_WORD_FIELDS: dict[str, Callable[[object], bool]] = {
     "seconds": _is_number,
     "model_uri": _is_text,
     "model_sha256": _is_text,
+    "digests": _is_texts,
 }
 
 
@@ -244,6 +250,7 @@ class ProgressLine:
     metric: str | None = None
     value: float | None = None
     eta_seconds: int | None = None
+    digest: str | None = None  # of what has been learned so far: equal for any number of ranks
 
     def to_json(self) -> str:
         """One line; the key `progress` tells it from what a program prints otherwise."""
@@ -268,4 +275,5 @@ _PROGRESS_FIELDS: dict[str, Callable[[object], bool]] = {
     "metric": _is_text,
     "value": _is_number,
     "eta_seconds": _is_whole,
+    "digest": _is_text,
 }

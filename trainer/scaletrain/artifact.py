@@ -51,7 +51,8 @@ def save(model: Model, uri: str) -> Saved:
     """Writes the model so that a reader finds the old one, the new one, or no `_SUCCESS`; never half of one."""
     tensors = format_tensors({name: np.ascontiguousarray(value) for name, value in model.arrays.items()})
     sha256 = hashlib.sha256(tensors).hexdigest()
-    facts = {"format": FORMAT, **model.facts, "sha256": sha256}
+    digests = {**model.facts.get("digests", {}), "model": sha256}
+    facts = {"format": FORMAT, **model.facts, "digests": digests, "sha256": sha256}
     files = {
         TENSORS: tensors,
         FACTS: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",

@@ -23,7 +23,7 @@ from .rank import Rank
 from .rendezvous import Meeting
 
 # How long the fastest rank waits for the slowest one in a step. Not a test for life: a rank that dies is noticed at once, by its
-# connection, and one that is stopped within a minute, by `rendezvous`.
+# connection, and one that is stopped within ten seconds, by `rendezvous`.
 STEP_TIMEOUT = timedelta(minutes=30)
 # Reading data, and what rank 0 alone does for all, takes longer on one rank than on another.
 PHASE_TIMEOUT = timedelta(hours=6)

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 from scalejob.api.v1alpha1 import Prepare, Spec
 from scalejob.contract import ExitCode, LastWord
 
-from . import artifact, signals
+from . import artifact, checkpoint, signals
 from .comm import Comm, SoloComm, TorchComm
 from .data.load import Dataset, load
 from .device import choose, has_own_gpu, settle
@@ -16,12 +16,14 @@ from .errors import PeerLost
 from .estimators import estimator_for
 from .estimators.base import Result
 from .evaluate import evaluate
+from .preemption import Preemption
 from .prepare.preparation import Preparation, fit_preparation, num_steps
 from .progress import Teller, teller
 from .rank import Rank
 from .rendezvous import Meeting, meet
 from .report import Report, leave
 from .restore import params_of, to_model
+from .steps import open_steps
 from .task import task_from_env
 
 # A rank that lost a peer waits as long for the alarm of the one that failed first, which says more.
@@ -32,14 +34,14 @@ def main(environ: Mapping[str, str], threads: int) -> NoReturn:
     """This process's part of the job. Ends the process."""
     started = time.monotonic()
     told = teller(environ)
-    report = Report.from_env(environ, told)
-    signals.end_on(report.terminated)
+    report, preemption = Report.from_env(environ, told), Preemption.from_env(environ)
+    signals.end_on(preemption.wait, report.terminated)
     try:
         rank, spec = Rank.from_env(environ), task_from_env(environ)
     except Exception as error:
         report.failure(error)
-    with joined(rank, spec, report) as comm:
-        found = train(comm, spec, threads, told)
+    with joined(rank, spec, report, preemption) as comm:
+        found = train(comm, spec, threads, told, preemption)
     if rank.is_first:
         report.success(LastWord(rank=0, seconds=round(time.monotonic() - started, 3), **found))
     elif rank.local_rank == 0:  # the processes of a worker share one file: rank 0's word must stay
@@ -47,52 +49,60 @@ def main(environ: Mapping[str, str], threads: int) -> NoReturn:
     leave(ExitCode.DONE)
 
 
-def train(comm: Comm, spec: Spec, threads: int, told: Teller) -> dict[str, Any]:
+def train(comm: Comm, spec: Spec, threads: int, told: Teller, preemption: Preemption) -> dict[str, Any]:
     """From data to the saved model, which rank 0 writes. Returns what the last word tells of it."""
     assert spec.output is not None
     if comm.rank == 0:
         artifact.claim(spec.output.uri)
+        checkpoint.claim(spec)
     data = load(comm, spec, threads, told.phase("data"))
 
-    steps = num_steps(spec.prepare or Prepare())
-    prepared = told.phase("prepare", of=steps + 1)
+    num_prepared = num_steps(spec.prepare or Prepare()) + 1
+    prepared = told.phase("prepare", of=num_prepared)
     preparation = fit_preparation(comm, data.train, spec.prepare or Prepare(), data.columns, prepared)
     data = data.map(preparation.apply)  # the rows as they were read are not kept: there may be no memory for both
-    prepared(steps + 1)
+    prepared(num_prepared)
 
-    fit = estimator_for(spec.workload).fit
+    steps = open_steps(comm, spec, data.train, told, preemption)
     fitted = told.phase("fit", may_end_early=True)
-    result = fit(comm, data.train, params_of(spec.workload), seed=spec.seed, progress=fitted)
+    with preemption.possible() if spec.checkpoint else nullcontext():
+        fit = estimator_for(spec.workload).fit
+        result = fit(comm, data.train, params_of(spec.workload), seed=spec.seed, progress=fitted, checkpoint=steps)
 
     evaluated = told.phase("evaluate", of=1)
     metrics = evaluate(comm, spec.workload, result, data.held or data.train)
     evaluated(1)
 
     written = told.phase("save", of=1)
-    saved = _save(spec, data, preparation, result, metrics) if comm.rank == 0 else {}
+    about = {**_about(data), "metrics": metrics, "digests": steps.digests}
+    saved = _save(spec, data, preparation, result, about) if comm.rank == 0 else {}
+    steps.forget()
     written(1)
     return {"metrics": metrics, "rows": data.train.num_rows, "features": len(data.columns.features), **saved}
 
 
-def _save(
-    spec: Spec, data: Dataset, preparation: Preparation, result: Result, metrics: dict[str, float]
-) -> dict[str, str]:
-    assert spec.output is not None
-    about = {
+def _about(data: Dataset) -> dict[str, Any]:
+    return {
         "features": data.columns.features,
         "featuresNamed": data.columns.are_named,
         "rows": data.train.num_rows,
         "rowsHeldBack": data.held.num_rows if data.held else 0,
         "rowsDropped": data.num_dropped,
-        "metrics": metrics,
     }
+
+
+def _save(
+    spec: Spec, data: Dataset, preparation: Preparation, result: Result, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes the model, on rank 0."""
+    assert spec.output is not None
     model = to_model(spec, preparation.steps, result, classes=data.train.classes, about=about)
     saved = artifact.save(model, spec.output.uri)
-    return {"model_uri": saved.uri, "model_sha256": saved.sha256}
+    return {"model_uri": saved.uri, "model_sha256": saved.sha256, "digests": about["digests"]}
 
 
 @contextmanager
-def joined(rank: Rank, spec: Spec, report: Report) -> Iterator[Comm]:
+def joined(rank: Rank, spec: Spec, report: Report, preemption: Preemption) -> Iterator[Comm]:
     """The ranks of the job, together from start to end: if one fails, all end, and all say why."""
     meeting = None
     try:
@@ -101,7 +111,7 @@ def joined(rank: Rank, spec: Spec, report: Report) -> Iterator[Comm]:
             yield SoloComm(placement.device)
             return
         meeting = meet(rank, has_gpu=has_own_gpu(rank), timeout_seconds=spec.rendezvous.timeout_seconds)
-        meeting.watch(report.victim)
+        meeting.watch(report.victim, preemption.wished)
         comm = TorchComm(rank, meeting, settle(choose(rank, spec.rendezvous.backend, meeting.num_gpus)))
         yield comm
         comm.close()

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scalejob.contract import ENV_PROGRESS_SECONDS, PROGRESS_PATH, PROGRESS_PORT, Env, ProgressLine
 
@@ -26,6 +26,7 @@ class Teller:
     every: float
     clock: Callable[[], float] = time.monotonic
     latest: ProgressLine = field(default_factory=lambda: ProgressLine(phase="start", step=0))
+    digest: str | None = None  # of what has been learned by the next step
     _told: float = -1e9
     _phase_began: float = 0.0
 
@@ -34,12 +35,13 @@ class Teller:
 
         Of a phase that may end early, `of` is only a bound, and the time to reach it says nothing: it is not told.
         """
-        self._phase_began = self.clock()
+        self._phase_began, self.digest = self.clock(), None
         self._tell(ProgressLine(phase=name, step=0, of=of), now=True)
 
         def step(step: int, *, of: int | None = of, metric: str | None = None, value: float | None = None) -> None:
             eta = None if may_end_early else self._eta(step, of)
-            self._tell(ProgressLine(phase=name, step=step, of=of, metric=metric, value=value, eta_seconds=eta))
+            line = ProgressLine(phase=name, step=step, of=of, metric=metric, value=value, eta_seconds=eta)
+            self._tell(replace(line, digest=self.digest))
 
         return step
 

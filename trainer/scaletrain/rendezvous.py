@@ -4,6 +4,7 @@ Both go through one key-value store (torch's TCPStore, in rank 0):
 
     here/<rank>     this rank has come        arrived, gpus   how many have, how many with a GPU of their own
     complete        the last one has come, or somebody gave up waiting
+    end             a rank is to end soon: rank 0 may save the state first
     alarm           why the job fails: the first word counts      heard   how many know
     done            rank 0 has finished       left            how many know
     beat/<rank>     how often this rank has looked for the alarm
@@ -29,13 +30,14 @@ from .errors import PeerLost, RendezvousTimeout, TrainerError
 from .rank import Rank
 
 # How long rank 0 stays after its end, so that the others can hear of it.
-FAREWELL_SECONDS = 5.0
-# The least time between two looks for the alarm; in large worlds more, so that rank 0 answers at most 1,000 a second.
-ALARM_SECONDS = 0.5
-# After this time without a sign of life a rank is given up. Counted in ticks, not read from a clock: for a process that was
-# stopped itself, together with all others, no time has passed.
-TICK_SECONDS = 5.0
-SILENT_TICKS = 12
+FAREWELL_SECONDS = 3.0
+# The least time between two ticks; in large worlds more, so that rank 0 answers at most 1,000 a second.
+TICK_SECONDS = 0.5
+# After so many ticks without a beat a rank is given up: all ranks end within 10 s of its stop. Counted in ticks of the watcher,
+# not read from a clock. For a process that was stopped itself, together with all others, no time has passed; and a watcher
+# that gets no CPU gives those time that get none either. A thread beats twice a second unless the process is stopped or a call
+# holds the interpreter's lock; the longest such calls of the trainer are far shorter (docs/decisions/0013).
+SILENT_TICKS = 14
 FOREVER = timedelta(days=365)
 
 
@@ -64,24 +66,37 @@ class Meeting:
         self._rank = rank
         self._tcp = store
         self._stop = threading.Event()
+        self._wished = threading.Event()
         self._beat_of_rank_0 = -1
         self._silent_ticks = 0  # since rank 0 was heard
 
-    def watch(self, on_alarm: Callable[[Cause], None]) -> None:
-        """Calls `on_alarm`, from a thread of its own, when another rank fails, or when one is gone or silent."""
+    def watch(self, on_alarm: Callable[[Cause], None], wished: threading.Event) -> None:
+        """Calls `on_alarm`, from a thread of its own, when another rank fails, or when one is gone or silent.
+
+        `wished`: this rank is to end soon. Where it is set, it gets set on rank 0 too.
+        """
+        self._wished = wished
         for task in (self._look, self._watch_peers if self._rank.is_first else self._watch_rank_0):
             threading.Thread(target=task, args=(on_alarm,), name="alarm", daemon=True).start()
 
-    def sound_alarm(self, cause: Cause) -> Cause:
-        """Tells all ranks, unless somebody was first. Returns the cause that counts."""
+    def sound_alarm(self, cause: Cause, *, num_silent: int = 0) -> Cause:
+        """Tells all ranks, unless somebody was first. Returns the cause that counts.
+
+        Rank 0 waits until all others know, but for `num_silent` that never will.
+        """
         try:
             first = Cause.decode(self.store.compare_set("alarm", "", cause.encode()).decode())
         except (DistStoreError, DistNetworkError):
             return cause  # rank 0 is gone, the others see that too
         self._stop.set()
         if self._rank.is_first:
-            _wait_for_count(self.store, "heard", self._rank.world_size - 1)
+            _wait_for_count(self.store, "heard", self._rank.world_size - 1 - num_silent)
         return first
+
+    @property
+    def _tick_seconds(self) -> float:
+        """Between two beats, and two looks for the alarm and at the beats of others."""
+        return max(TICK_SECONDS, self._rank.world_size / 1000)
 
     def part(self) -> None:
         """Returns when rank 0 is here too. Rank 0 stays until the others know, because the store ends with it."""
@@ -103,14 +118,18 @@ class Meeting:
     def _look(self, on_alarm: Callable[[Cause], None]) -> None:
         cause = self._wait_for_alarm()
         if cause and not self._stop.is_set():
+            if self._rank.is_first:  # the store, where others have yet to hear of it, ends with this process
+                with suppress(DistStoreError, DistNetworkError):
+                    _wait_for_count(self._own_store(), "heard", self._rank.world_size - 1)
             on_alarm(cause)
 
     def _wait_for_alarm(self) -> Cause | None:
         try:
             store = self._own_store()
-            while not self._stop.wait(max(ALARM_SECONDS, self._rank.world_size / 1000)):
+            while not self._stop.wait(self._tick_seconds):
                 store.add(f"beat/{self._rank.rank}", 1)
                 self._hear_rank_0(store.add("beat/0", 0))
+                self._pass_on_wish(store)
                 if store.check(["alarm"]):
                     cause = Cause.decode(store.get("alarm").decode())
                     store.add("heard", 1)
@@ -118,6 +137,12 @@ class Meeting:
         except (DistStoreError, DistNetworkError):
             return lost(0, "is gone: its process or node has ended")
         return None
+
+    def _pass_on_wish(self, store: Store) -> None:
+        if self._rank.is_first and store.check(["end"]):
+            self._wished.set()
+        elif self._wished.is_set():
+            store.set("end", "1")
 
     def _own_store(self) -> Store:
         """A connection for one thread: the main thread's one may be blocked in `wait`."""
@@ -129,10 +154,10 @@ class Meeting:
 
     def _watch_rank_0(self, on_alarm: Callable[[Cause], None]) -> None:
         """Without the store, whose operations never return while its host is stopped."""
-        while not self._stop.wait(TICK_SECONDS):
+        while not self._stop.wait(self._tick_seconds):
             self._silent_ticks += 1
             if self._silent_ticks > SILENT_TICKS:
-                on_alarm(silent(0))
+                on_alarm(silent(0, self._tick_seconds))
                 return
 
     def _watch_peers(self, on_alarm: Callable[[Cause], None]) -> None:
@@ -140,11 +165,12 @@ class Meeting:
         with suppress(DistStoreError, DistNetworkError):  # of a launcher that has ended: `_look` tells of that
             store = self._own_store()
             beats, ticks = [b""] * len(peers), [0] * len(peers)
-            while not self._stop.wait(TICK_SECONDS):
+            while not self._stop.wait(self._tick_seconds):
                 before, beats = beats, store.multi_get([f"beat/{rank}" for rank in peers])
                 ticks = [0 if new != old else n + 1 for new, old, n in zip(beats, before, ticks, strict=True)]
                 if max(ticks) > SILENT_TICKS:
-                    on_alarm(self.sound_alarm(silent(peers[ticks.index(max(ticks))])))
+                    cause = silent(peers[ticks.index(max(ticks))], self._tick_seconds)
+                    on_alarm(self.sound_alarm(cause, num_silent=sum(n > SILENT_TICKS / 2 for n in ticks)))
                     return
 
 
@@ -153,8 +179,8 @@ def lost(rank: int, how: str) -> Cause:
     return Cause(word=word, exit_code=1)
 
 
-def silent(rank: int) -> Cause:
-    seconds = TICK_SECONDS * SILENT_TICKS
+def silent(rank: int, tick_seconds: float) -> Cause:
+    seconds = tick_seconds * SILENT_TICKS
     return lost(rank, f"gave no sign of life for {seconds:g} s: its process is stopped, or its node is cut off")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
-from scalejob.contract import ENV_TERMINATION_LOG, TERMINATION_LOG, Env, LastWord
+from scalejob.contract import ENV_TERMINATION_LOG, TERMINATION_LOG, Env, ExitCode, LastWord
 
 from .errors import PeerLost, TrainerError
 from .progress import Teller
@@ -44,17 +44,18 @@ class Report:
     def failure(self, error: Exception) -> NoReturn:
         """Ends the process because of an error of its own."""
         if not isinstance(error, TrainerError):
-            _say("".join(traceback.format_exception(error)).rstrip())
+            say("".join(traceback.format_exception(error)).rstrip())
         self.end(self.cause_of(error))
 
     def victim(self, cause: Cause) -> NoReturn:
         """Ends the process because of another rank, with that one's reason and exit code: who sees it first is not misled."""
-        message = f"rank {cause.word.rank} failed: {cause.word.error}: {cause.word.message}"
+        how = "ended the attempt" if cause.exit_code == ExitCode.PREEMPTED else "failed"
+        message = f"rank {cause.word.rank} {how}: {cause.word.error}: {cause.word.message}"
         word = replace(cause.word, rank=self.rank, step=self._step, error=PeerLost.__name__, message=message)
         self.end(Cause(word=word, exit_code=cause.exit_code), gives_way=True)
 
     def terminated(self, signal_number: int) -> NoReturn:
-        """Ends the process on a signal: 128 + its number, as a shell says it. There is no checkpoint, so it is not PREEMPTED."""
+        """Ends the process on a signal: 128 + its number, as a shell says it. Nothing is saved, so it is not PREEMPTED."""
         word = LastWord(rank=self.rank, step=self._step, error="Terminated", message=f"ended by signal {signal_number}")
         self.end(Cause(word=word, exit_code=128 + signal_number), gives_way=True)
 
@@ -79,7 +80,7 @@ class Report:
             threading.Event().wait()  # another thread is ending the process
         if not (gives_way and self._is_taken()):
             self._leave(cause.word)
-        _say(f"scaletrain: rank {self.rank}: {cause.word.error}: {cause.word.message}")
+        say(f"scaletrain: rank {self.rank}: {cause.word.error}: {cause.word.message}")
         leave(cause.exit_code)
 
     @property
@@ -96,7 +97,7 @@ class Report:
         try:
             self.place.write_text(word.to_json())
         except OSError as error:
-            _say(f"scaletrain: rank {self.rank}: no last word in {self.place}: {error}")
+            say(f"scaletrain: rank {self.rank}: no last word in {self.place}: {error}")
 
 
 def leave(exit_code: int) -> NoReturn:
@@ -107,7 +108,7 @@ def leave(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """On stderr, which may be closed: the end must not hang on that."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a rank at once, also while its main thread waits in a collective, where no Python handler would run.
+"""SIGTERM and SIGINT end a rank, also while its main thread waits in a collective, where no Python handler would run.
 
 They are blocked before any thread starts, so that all threads inherit it, and one thread waits for them. Blocked signals are
 kept, even for process 1 of a container, which the kernel otherwise spares.
@@ -16,6 +16,12 @@ def hold() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
-def end_on(act: Callable[[int], None]) -> None:
-    """Calls `act` with the number of the first one that comes, from a thread of its own."""
-    threading.Thread(target=lambda: act(signal.sigwait(ENDING)), name="signals", daemon=True).start()
+def end_on(*acts: Callable[[int], None]) -> None:
+    """Calls `acts` in turn with the number of the first one that comes, from a thread of its own."""
+
+    def wait() -> None:
+        number = signal.sigwait(ENDING)
+        for act in acts:
+            act(number)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
