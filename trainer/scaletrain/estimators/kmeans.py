@@ -18,10 +18,11 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 from scaletrain.errors import InvalidSpec
 
+from .assign import nearest
 from .base import NO_CHECKPOINT, Checkpoint, Facts, Part, Progress, State
 from .given import given_centers
 from .lloyd import Clustering, Limits, lloyd
-from .nearest import Points, nearest, points, squared_distances
+from .nearest import Points, points, squared_distances
 from .seeding import parallel_centers, random_centers
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def fit(
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> KMeansResult:
     """InvalidSpec if there are more clusters than rows of positive weight, or if given centres do not fit the data."""
-    return fit_from(partial(_first_centers, params, seed), points(comm, blocks), params, progress, checkpoint)
+    return fit_from(partial(first_centers, params, seed), points(comm, blocks), params, progress, checkpoint)
 
 
 def fit_from(
@@ -172,7 +173,8 @@ def about_shift(C_KD: Tensor, data: Points) -> Tensor:
     return (C_KD - data.shift_D).to(data.dtype)
 
 
-def _first_centers(params: KMeans, seed: int, data: Points, restart: int) -> Tensor:
+def first_centers(params: KMeans, seed: int, data: Points, restart: int) -> Tensor:
+    """As `params.init` says."""
     if params.init is KMeansInit.CENTERS:
         return about_shift(given_centers(data.comm, params, data.blocks.num_features), data)
     find = random_centers if params.init is KMeansInit.RANDOM else parallel_centers
