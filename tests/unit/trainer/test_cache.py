@@ -49,12 +49,12 @@ JOBS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Rows with missing values but in column `whole`, weights, and labels as text of which each rank meets another first."""
+    """Rows with missing values but in column `whole`, weights, and labels as text that are not met in the order of their names."""
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
     rng = np.random.default_rng(2)
     X = rng.normal([0, 3, 1e6], size=(NUM_ROWS, 3))
     X[rng.random(X.shape) < 0.01] = np.nan
-    text = np.where(np.arange(NUM_ROWS) % 1000 < NUM_ROWS // 100, "no", "yes")
+    text = np.where(np.arange(NUM_ROWS) % 1000 < 500, "yes", "no")
     columns = {f"x{j}": X[:, j] for j in range(3)} | {"whole": X[:, 0] > 0, "w": rng.random(NUM_ROWS), "s": text}
     pq.write_table(pa.table(columns), path, row_group_size=7000)
     return str(path)
