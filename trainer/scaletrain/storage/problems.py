@@ -11,6 +11,7 @@ NO_CREDENTIALS = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"}
 )
 BAD_REQUESTS = frozenset({"ParamValidationError", "InvalidURL", "NonHttpUrlClientError"})
+READ_ONLY = frozenset({405, 501})  # of web servers
 BUSY = frozenset({408, 425, 429})  # HTTP statuses of which a later try may think better
 
 
@@ -41,6 +42,8 @@ def _meaning(error: Exception, place: str) -> TrainerError:
         return InvalidData(f"{place}: no such file, folder or bucket")
     if type(error) is ValueError:  # s3://*/table.csv: what is asked for makes no sense to the driver
         return InvalidData(f"{place}: {error}")
+    if statuses & READ_ONLY:
+        return InvalidSpec(f"{place} can be read only")
     is_refused = any(400 <= status < 500 and status not in BUSY for status in statuses)
     if is_refused or names & BAD_REQUESTS or (isinstance(error, OSError) and error.errno == errno.EINVAL):
         return InvalidData(f"{place}: the request was refused: {error}")
