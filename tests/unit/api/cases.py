@@ -63,6 +63,8 @@ REFUSED = (
         want="checkpoint is for the trainer's own workloads",
     ),
     _spec("two sources", "data.files", FILES, "set exactly one source of data"),
+    _spec("a cache that may be", "data.cache", {"mode": "sometimes"}, "mode"),
+    _spec("a cache of no size", "data.cache", {"sizeLimit": "many"}, "sizeLimit"),
     _spec("no clusters", "workload.kmeans", {}, "clusters"),
     _spec("a task that does not exist", "workload", {"linear": {"task": "forest"}}, "task"),
     _spec(
@@ -117,6 +119,7 @@ REFUSED = (
 ACCEPTED = (
     _spec("float without a point", "workload.kmeans.tolerance", 0, ""),
     _spec("command without data", "workload", {"command": COMMAND}, ""),
+    _spec("cache", "data.cache", {"mode": "always", "path": "/scratch", "sizeLimit": "50Gi"}, ""),
     _spec("checkpoint by default", "checkpoint", {}, ""),
     _spec(
         "kernel SVM with all its fields",
