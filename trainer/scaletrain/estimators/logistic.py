@@ -20,13 +20,14 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
 from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
+from .certificates import mean_gradient
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
 from .losses import Logistic
 from .margin import MarginProblem
 from .moments import Moments, moments
 from .multinomial import MultinomialProblem, minimise_multinomial
-from .newton import Options, mean_gradient, minimise
+from .newton import Options, minimise
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -19,6 +19,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks, rows_per_block
 from scaletrain.exact import sum_blocks
 
+from .limits import is_wide
 from .linalg import gram, product
 from .losses import MarginLoss, hinge
 from .moments import SLACK, Moments
@@ -34,6 +35,7 @@ class Hessian(IntEnum):
     NONE = 0
     FAST = 1  # in the dtype of the features
     PRECISE = 2  # in float64
+    DIAGONAL = 3  # its diagonal only, in float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Evaluation:
 
     value: float
     gradient_P: Tensor
-    hessian_PP: Tensor | None  # None if it was not asked for
+    hessian: Tensor | None  # (P, P), or the diagonal (P,); None if it was not asked for
     positive_P: Tensor  # the part of the loss's gradient that comes from rows with y = +1
     negative_P: Tensor  # and from the others
     hinge: float  # sum of c_i max(0, 1 - margin)
@@ -95,10 +97,24 @@ class MarginProblem:
             intercept_l2=self.intercept_l2 / SAMPLE,
         )
 
-    def penalty_PP(self) -> Tensor:
-        """The matrix of the penalty: b = offset - shift w."""
+    @property
+    def is_wide(self) -> bool:
+        """Whether the features are too many for the Hessian as a matrix."""
+        return is_wide(len(self.x.mean_D))
+
+    def penalty_slope(self, points: Tensor) -> Tensor:
+        """The matrix of the penalty times points (..., P): l2 for coefficients, intercept_l2 for b = offset - shift w."""
+        b_P = torch.cat([-self.shift_D, torch.ones(1, dtype=torch.float64)])
+        slope = self.intercept_l2 * (points @ b_P)[..., None] * b_P
+        slope[..., :-1] += self.l2 * points[..., :-1]
+        return slope
+
+    def _penalty(self, hessian: Hessian) -> Tensor:
+        """What the penalty adds to the Hessian."""
         b_P = torch.cat([-self.shift_D, torch.ones(1, dtype=torch.float64)])
         l2_P = torch.cat([torch.full_like(self.shift_D, self.l2), torch.zeros(1, dtype=torch.float64)])
+        if hessian is Hessian.DIAGONAL:
+            return l2_P + self.intercept_l2 * b_P**2
         return torch.diag(l2_P) + self.intercept_l2 * torch.outer(b_P, b_P)
 
     def point(self, coef_D: Tensor, intercept: float) -> Tensor:
@@ -114,32 +130,47 @@ class MarginProblem:
 
     def evaluate(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> Evaluation:
         """One pass over the blocks, one collective."""
-        dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
             sign_N, cost_N = self._labels(block)
             m_N = sign_N * self._decision(X_ND, point_P)
             slope_N = cost_N * loss.slope(m_N)
-            sides_2N = torch.stack([slope_N * (sign_N > 0), -slope_N * (sign_N < 0)])
-            sum_2 = sides_2N.sum(1, keepdim=True)
-            sides_2P = torch.cat([product(sides_2N, X_ND) - sum_2 * self.shift_D.to(block.device), sum_2], dim=1)
+            sides_2P = self._sums(torch.stack([slope_N * (sign_N > 0), -slope_N * (sign_N < 0)]), X_ND)
             values_2 = torch.stack([cost_N @ loss.value(m_N), cost_N @ hinge(m_N)])
             if hessian is Hessian.NONE:
                 return [values_2, sides_2P]
-            return [values_2, sides_2P, self._hessian(block, (cost_N * loss.curvature(m_N)).to(dtype))]
+            curvature_N = cost_N * loss.curvature(m_N)
+            if hessian is Hessian.DIAGONAL:
+                return [values_2, sides_2P, self._diagonal(X_ND, curvature_N)]
+            dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
+            return [values_2, sides_2P, self._hessian(block, curvature_N.to(dtype))]
 
-        bounds = self._bounds(point_P, loss)[: 2 if hessian is Hessian.NONE else 3]
-        values_2, sides_2P, *hessians = sum_blocks(self.comm, self.blocks, partial, bounds)
-        penalty_PP = self.penalty_PP()
+        values_2, sides_2P, *hessians = sum_blocks(
+            self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian)
+        )
+        penalty_P = self.penalty_slope(point_P)
         return Evaluation(
-            value=float(values_2[0]) + float(point_P @ penalty_PP @ point_P) / 2,
-            gradient_P=sides_2P.sum(0) + penalty_PP @ point_P,
-            hessian_PP=hessians[0] + penalty_PP if hessians else None,
+            value=float(values_2[0]) + float(point_P @ penalty_P) / 2,
+            gradient_P=sides_2P.sum(0) + penalty_P,
+            hessian=hessians[0] + self._penalty(hessian) if hessians else None,
             positive_P=sides_2P[0],
             negative_P=sides_2P[1],
             hinge=float(values_2[1]),
         )
+
+    def multiply(self, point_P: Tensor, vector_P: Tensor, loss: MarginLoss) -> Tensor:
+        """The Hessian at a point times a vector, float64 (P,), in one pass and one collective of P numbers."""
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = block.X_ND.to(torch.float64)
+            sign_N, cost_N = self._labels(block)
+            curvature_N = cost_N * loss.curvature(sign_N * self._decision(X_ND, point_P))
+            return [self._sums((curvature_N * self._decision(X_ND, vector_P))[None], X_ND)[0]]
+
+        norm_P = self.norm_P
+        bound_P = self.max_cost * loss.max_curvature * norm_P * (norm_P * vector_P.abs()).sum()
+        return sum_blocks(self.comm, self.blocks, partial, [bound_P])[0] + self.penalty_slope(vector_P)
 
     def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
         """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
@@ -156,7 +187,7 @@ class MarginProblem:
         bound = self.max_cost * loss.growth(self.blocks.num_rows, radius)
         (values_T,) = sum_blocks(self.comm, self.blocks, partial, [torch.full_like(STEPS_T, bound)])
         points_TP = point_P + STEPS_T[:, None] * direction_P
-        return values_T + ((points_TP @ self.penalty_PP()) * points_TP).sum(1) / 2
+        return values_T + (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
 
     def _decision(self, X_ND: Tensor, point_P: Tensor) -> Tensor:
         return X_ND @ point_P[:-1].to(X_ND.device) + self.intercept(point_P)
@@ -168,6 +199,18 @@ class MarginProblem:
         sign_N = _choose(is_positive_N, 1.0, -1.0)
         return sign_N, cost_N if block.weight_N is None else cost_N * block.weight_N
 
+    def _sums(self, A_KN: Tensor, X_ND: Tensor) -> Tensor:
+        """A (x - shift, 1), shape (K, P)."""
+        sum_K1 = A_KN.sum(1, keepdim=True)
+        return torch.cat([product(A_KN, X_ND) - sum_K1 * self.shift_D.to(A_KN.device), sum_K1], dim=1)
+
+    def _diagonal(self, X_ND: Tensor, curvature_N: Tensor) -> Tensor:
+        """sum of curvature * (x - shift, 1)^2. Digits that cancel do not matter to what only scales."""
+        shift_D, total = self.shift_D.to(curvature_N.device), curvature_N.sum()
+        first_D, second_D = product(curvature_N[None], X_ND)[0], product(curvature_N[None], X_ND.square())[0]
+        square_D = (second_D - 2 * shift_D * first_D + shift_D**2 * total).clamp_(min=0)
+        return torch.cat([square_D, total[None]])
+
     def _hessian(self, block: Block, curvature_N: Tensor) -> Tensor:
         """sum of curvature * (x - shift, 1)(x - shift, 1)', over the rows where it is not 0. Returns float64."""
         active_A = curvature_N.nonzero()[:, 0]
@@ -178,14 +221,23 @@ class MarginProblem:
         X_AP[:, -1] = 1
         return gram(X_AP.mul_(root_A[:, None])).to(torch.float64)
 
-    def _bounds(self, point_P: Tensor, loss: MarginLoss) -> list[Tensor]:
+    def _bounds(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
         n, norm_P = self.blocks.num_rows, self.norm_P
         radius = float((point_P.abs() * norm_P).sum())
         value = self.max_cost * max(loss.growth(n, radius), n + n**0.5 * radius)
         gradient_P = self.max_cost * loss.slope_square(n, radius) ** 0.5 * norm_P
+        bounds = [torch.full((2,), value, dtype=torch.float64), gradient_P.expand(2, -1)]
+        if hessian is Hessian.NONE:
+            return bounds
+        squares = norm_P**2 + self._rounded_P if hessian is Hessian.DIAGONAL else torch.outer(norm_P, norm_P)
         # A Hessian summed in float32 may exceed its bound by rounding.
-        hessian_PP = self.max_cost * loss.max_curvature * torch.outer(norm_P, norm_P) * 1.01
-        return [torch.full((2,), value, dtype=torch.float64), gradient_P.expand(2, -1), hessian_PP]
+        return [*bounds, self.max_cost * loss.max_curvature * squares * 1.01]
+
+    @property
+    def _rounded_P(self) -> Tensor:
+        """What squares about the shift may exceed their bounds by, because they are computed about 0."""
+        peak_P = torch.cat([self.x.peak_D, torch.ones(1, dtype=torch.float64)])
+        return self.x.weight * peak_P**2 * 1e-9
 
 
 def _choose(is_positive_N: Tensor, positive: float, negative: float) -> Tensor:

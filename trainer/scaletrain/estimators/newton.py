@@ -3,12 +3,17 @@
 One pass and one collective give value, gradient and Hessian at the full step; only if that step is refused (Armijo) a second
 pass tries 16 shorter ones at once. With many rows the first point is the minimum of a sample of them.
 
+With too many features for a Hessian (`limits.is_wide`), its diagonal is summed instead, and each direction is found by conjugate
+gradients on rank 0, one pass and one collective of P numbers for each: truncated Newton, as LIBLINEAR (Lin, Weng and Keerthi
+2008), with a line search in place of the trust region, as there since 2.40 (Galli and Lin 2022).
+
 Squared hinge: Newton on the active rows (Keerthi and DeCoste 2005; the objective of LIBLINEAR -s 2). Logistic: IRLS.
 Hinge: a smooth hinge whose width shrinks until the duality gap is closed (Chapelle 2007).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -16,6 +21,8 @@ from torch import Tensor
 from scaletrain.errors import TrainerError
 
 from .base import NO_CHECKPOINT, Checkpoint, Progress, State
+from .certificates import Certify, duality_gap, hinge_objective, smoothing_gap
+from .conjugate import ConjugateGradients
 from .leader import lead
 from .linalg import Solver, factor
 from .losses import MarginLoss, SmoothHinge
@@ -42,10 +49,6 @@ class Options:
     checkpoint: Checkpoint = NO_CHECKPOINT
 
 
-# certificate = certify(problem, evaluation here, evaluation at 0, point)
-Certify = Callable[[MarginProblem, Evaluation, Evaluation, Tensor], float]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
     """A point and what is known there."""
@@ -55,7 +58,7 @@ class _State:
     first: Evaluation  # at 0
     certificate: float
     width: float  # of the smooth hinge; unused otherwise
-    solver: Solver  # of the Hessian here, or at an earlier point
+    solver: Solver | ConjugateGradients  # of the Hessian here, or at an earlier point
     summed: Hessian  # how the Hessian here was summed
     hessian: Hessian  # how Hessians are summed from now on
     n_iter: int
@@ -100,18 +103,18 @@ def _minimise(
     problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
 ) -> Solution:
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, saved = newton.begin(width=0.0, hessian=Hessian.FAST, point_P=options.first_P)
+        state, saved = newton.begin(width=0.0, hessian=_first_hessian(problem, Hessian.FAST), point_P=options.first_P)
         before = float(saved["before"]) if saved else float("inf")
         while True:
             direction_P, decrement = newton.direction(state)
             converged = state.certificate <= options.tolerance and _is_small(decrement, state, options.tolerance)
             if converged or state.n_iter >= options.max_iterations:
                 return state, converged
-            is_stale = state.at.hessian_PP is None
+            is_stale = state.at.hessian is None
             if is_stale and decrement > SLOW * before:
                 state, before = newton.refresh(state), float("inf")
                 continue
-            keep = loss.is_smooth and decrement <= SHORT * state.at.value
+            keep = loss.is_smooth and not problem.is_wide and decrement <= SHORT * state.at.value
             following = newton.step(state, direction_P, decrement, Hessian.NONE if keep else state.hessian)
             if following is None and not is_stale:
                 return state, False
@@ -119,6 +122,10 @@ def _minimise(
             newton.offer(state, {"before": torch.tensor(before, dtype=torch.float64)})
 
     return _lead(problem, lambda width: loss, certify, solve, options, progress)
+
+
+def _first_hessian(problem: MarginProblem, matrix: Hessian) -> Hessian:
+    return Hessian.DIAGONAL if problem.is_wide else matrix
 
 
 def _is_small(decrement: float, state: _State, tolerance: float) -> bool:
@@ -130,13 +137,13 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
     """Minimises the hinge loss until the relative duality gap is within the tolerance."""
 
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, saved = newton.begin(width=FIRST_WIDTH, hessian=Hessian.PRECISE)
+        state, saved = newton.begin(width=FIRST_WIDTH, hessian=_first_hessian(problem, Hessian.PRECISE))
         wider = _Minimum.restored(saved) if saved else None
         while state.certificate > options.tolerance and state.n_iter < options.max_iterations:
             direction_P, decrement = newton.direction(state)
             gap = state.certificate * hinge_objective(problem, state.at, state.point_P)
             is_minimum = gap <= 2 * smoothing_gap(state.at, state.point_P)
-            following = None if is_minimum else newton.step(state, direction_P, decrement, Hessian.PRECISE)
+            following = None if is_minimum else newton.step(state, direction_P, decrement, state.hessian)
             if following is None and state.width <= LAST_WIDTH:
                 break
             if following is None:
@@ -147,47 +154,6 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
         return state, state.certificate <= options.tolerance
 
     return _lead(problem, SmoothHinge, duality_gap, solve, options, progress)
-
-
-def gradient_ratio(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
-    """|gradient| by its value at 0, in the coordinates of the data."""
-    start = float(problem.original_gradient(first.gradient_P)[: problem.free].norm())
-    return float(problem.original_gradient(at.gradient_P)[: problem.free].norm()) / start if start else 0.0
-
-
-def mean_gradient(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
-    """The largest component of the gradient divided by the sum of costs, in the coordinates of the data."""
-    cost = float(first.value) / LOG_2  # each row costs log 2 at 0
-    return float(problem.original_gradient(at.gradient_P)[: problem.free].abs().max()) / cost
-
-
-LOG_2 = 0.6931471805599453
-
-
-def duality_gap(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
-    """(primal - dual) / primal for the hinge loss, with dual variables from the slopes of the smooth one.
-
-    With a free intercept the dual variables of the two sides must have equal sums: the larger side is scaled down.
-    """
-    sum_positive, sum_negative = -float(at.positive_P[-1]), float(at.negative_P[-1])
-    scale_positive = scale_negative = 1.0
-    if problem.fit_intercept:
-        smaller = min(sum_positive, sum_negative)
-        scale_positive = smaller / sum_positive if sum_positive else 0.0
-        scale_negative = smaller / sum_negative if sum_negative else 0.0
-    v_D = -scale_positive * at.positive_P[:-1] - scale_negative * at.negative_P[:-1]
-    dual = scale_positive * sum_positive + scale_negative * sum_negative - float(v_D @ v_D) / (2 * problem.l2)
-    primal = hinge_objective(problem, at, point_P)
-    return (primal - dual) / primal if primal else 0.0
-
-
-def smoothing_gap(at: Evaluation, point_P: Tensor) -> float:
-    """What the duality gap would be if the point were the minimum for the smooth hinge: sum of c (hinge - |slope| (1 - m))."""
-    return at.hinge + float((at.positive_P - at.negative_P)[-1] - point_P @ (at.positive_P + at.negative_P))
-
-
-def hinge_objective(problem: MarginProblem, at: Evaluation, point_P: Tensor) -> float:
-    return at.hinge + problem.l2 * float(point_P[:-1] @ point_P[:-1]) / 2
 
 
 class _Newton:
@@ -212,7 +178,7 @@ class _Newton:
     def offer(self, state: _State, more: State) -> None:
         """Only where the Hessian is that of the point can all be evaluated again, to the same bits."""
         facts = torch.tensor([state.width, state.summed, state.hessian, state.n_iter], dtype=torch.float64)
-        rest = None if state.at.hessian_PP is None else lambda: {"facts": facts, **more}
+        rest = None if state.at.hessian is None else lambda: {"facts": facts, **more}
         self._checkpoint.offer(state.n_iter, {"point": state.point_P}, rest)
 
     def _resumed(self, saved: State, *, first_width: float) -> _State:
@@ -225,7 +191,7 @@ class _Newton:
             first=first,
             certificate=self._certify(self._problem, at, first, point_P),
             width=width,
-            solver=self._factor(at),
+            solver=self._solver(at, point_P, width),
             summed=Hessian(int(summed)),
             hessian=Hessian(int(hessian)),
             n_iter=int(n_iter),
@@ -242,7 +208,7 @@ class _Newton:
             at = self._ask(_request(point_P, width=width, hessian=hessian))
             if not at.value < first.value:
                 return self.start(width=width, hessian=hessian)
-        solver = self._factor(at)
+        solver = self._solver(at, point_P, width)
         return _State(
             point_P=point_P,
             at=at,
@@ -256,7 +222,7 @@ class _Newton:
         )
 
     def direction(self, state: _State) -> tuple[Tensor, float]:
-        """Newton's direction, and half its decrement: what the value can still fall by."""
+        """Newton's direction (collectives if it is found by conjugate gradients), and half its decrement: what the value can still fall by."""
         direction_P = torch.zeros_like(state.point_P)
         direction_P[: self._problem.free] = state.solver.solve(-state.at.gradient_P[: self._problem.free])
         return direction_P, -float(state.at.gradient_P @ direction_P) / 2
@@ -267,7 +233,7 @@ class _Newton:
         needed = 2 * ARMIJO * decrement - ROUNDING * abs(state.at.value)
         if following.at.value <= state.at.value - needed:
             return following
-        values_T = self._ask(_request(state.point_P, direction_P=direction_P, width=state.width))
+        values_T = self._ask(_request(state.point_P, task=Task.SEARCH, vector_P=direction_P, width=state.width))
         good_T = values_T <= state.at.value - STEPS_T * 2 * ARMIJO * decrement
         if not bool(good_T.any()):
             return None
@@ -301,7 +267,7 @@ class _Newton:
         at = self._ask(
             _request(point_P, width=width, hessian=hessian, step=state.n_iter, certificate=state.certificate)
         )
-        solver = state.solver if hessian is Hessian.NONE else self._factor(at)
+        solver = state.solver if hessian is Hessian.NONE else self._solver(at, point_P, width)
         return replace(
             state,
             point_P=point_P,
@@ -314,13 +280,30 @@ class _Newton:
             n_iter=state.n_iter + 1,
         )
 
-    def _factor(self, at: Evaluation) -> Solver:
-        return factor(at.hessian_PP[: self._problem.free, : self._problem.free], SINGULAR)
+    def _solver(self, at: Evaluation, point_P: Tensor, width: float) -> Solver | ConjugateGradients:
+        free = self._problem.free
+        if at.hessian.ndim == 2:
+            return factor(at.hessian[:free, :free], SINGULAR)
 
-    def _needed(self, solver: Solver, hessian: Hessian) -> Hessian:
+        def multiply(vector_P: Tensor) -> Tensor:
+            return self._ask(_request(point_P, task=Task.MULTIPLY, vector_P=vector_P, width=width))
+
+        return ConjugateGradients(multiply=multiply, diagonal_P=at.hessian, free=free)
+
+    def _needed(self, solver: Solver | ConjugateGradients, hessian: Hessian) -> Hessian:
         """PRECISE once rounding in the dtype of the features shows in the solution."""
+        if isinstance(solver, ConjugateGradients):
+            return hessian
         lost = solver.condition * torch.finfo(self._problem.x.dtype).eps > LOSE_DIGITS
         return Hessian.PRECISE if lost or solver.rank < self._problem.free else hessian
+
+
+class Task(IntEnum):
+    """What the ranks are asked to compute."""
+
+    EVALUATE = 0
+    SEARCH = 1
+    MULTIPLY = 2
 
 
 HEADER = 5
@@ -330,15 +313,15 @@ def _request(
     point_P: Tensor,
     *,
     width: float,
-    direction_P: Tensor | None = None,
+    task: Task = Task.EVALUATE,
+    vector_P: Tensor | None = None,
     hessian: Hessian = Hessian.NONE,
     step: int = 0,
     certificate: float = 0.0,
 ) -> Tensor:
-    """What all ranks are asked to do, as numbers: search if there is a direction, else evaluate."""
-    is_search = direction_P is not None
-    header = torch.tensor([is_search, width, hessian, step, certificate], dtype=torch.float64)
-    return torch.cat([header, point_P, direction_P if is_search else torch.zeros_like(point_P)])
+    """What all ranks are asked to do, as numbers. vector_P: the direction of a search, or what to multiply."""
+    header = torch.tensor([task, width, hessian, step, certificate], dtype=torch.float64)
+    return torch.cat([header, point_P, torch.zeros_like(point_P) if vector_P is None else vector_P])
 
 
 def _lead(
@@ -355,10 +338,12 @@ def _lead(
         progress(options.first_step + step, metric=options.metric, value=certificate)
 
     def serve(request: Tensor) -> Evaluation | Tensor:
-        is_search, width, hessian, step, certificate = request[:HEADER].tolist()
-        point_P, direction_P = request[HEADER:].split(size)
-        if is_search:
-            return problem.search(point_P, direction_P, loss_of(width))
+        task, width, hessian, step, certificate = request[:HEADER].tolist()
+        point_P, vector_P = request[HEADER:].split(size)
+        if task == Task.SEARCH:
+            return problem.search(point_P, vector_P, loss_of(width))
+        if task == Task.MULTIPLY:
+            return problem.multiply(point_P, vector_P, loss_of(width))
         if step:
             report(int(step), certificate)
         return problem.evaluate(point_P, loss_of(width), Hessian(int(hessian)))

@@ -22,13 +22,14 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
 from .base import NO_CHECKPOINT, Checkpoint, Facts, Part, Progress
+from .certificates import gradient_ratio
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
 from .limits import check_features
 from .losses import SquaredHinge
 from .margin import MarginProblem
 from .moments import Moments, moments
-from .newton import Options, gradient_ratio, minimise, minimise_hinge
+from .newton import Options, minimise, minimise_hinge
 from .solution import Solution, solutions_of, state_of
 
 if TYPE_CHECKING:
