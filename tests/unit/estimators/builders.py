@@ -79,12 +79,21 @@ def on_ranks(
     """`work(comm, blocks of the rank)` on each of `size` ranks, by rank; `order`: the owner of each block (default: ranges)."""
     num = len(blocks.blocks)
     owner = order or [next(r for r in range(size) if num * r // size <= b < num * (r + 1) // size) for b in range(num)]
+
+    def mine(comm: Comm) -> Blocks:
+        own = [block for block, rank in zip(blocks.blocks, owner, strict=True) if rank == comm.rank]
+        return replace(blocks, blocks=own, _pools={})
+
+    return as_ranks(size, lambda comm: work(comm, mine(comm)))
+
+
+def as_ranks(size: int, work: Callable[[Comm], T]) -> list[T]:
+    """`work(comm)` on each of `size` ranks, by rank."""
     slots, barrier = [None] * size, threading.Barrier(size, timeout=20)
 
     def rank(number: int) -> T:
-        mine = [block for block, rank in zip(blocks.blocks, owner, strict=True) if rank == number]
         try:
-            return work(ThreadComm(number, size, slots, barrier), replace(blocks, blocks=mine, _pools={}))
+            return work(ThreadComm(number, size, slots, barrier))
         except BaseException:
             barrier.abort()
             raise
