@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from tests.dist.world import rank_environments
 
 
 class Forks:
-    """`scaletrain.forkserver` and its end of the socket; one job at a time."""
+    """`scaletrain.forkserver` and its end of the socket."""
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._codes: dict[int, int] = {}
         with theirs:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "scaletrain.forkserver", str(theirs.fileno())],
@@ -33,31 +35,47 @@ class Forks:
 
     def run(self, environments: list[dict[str, str]], output: Path, timeout: float) -> None:
         """Starts a rank for each environment and waits for all. AssertionError, with what they said, if one fails."""
-        for environment in environments:
-            self._start(environment, output)
-        self._channel.settimeout(timeout)
-        codes: list[int] = []
-        try:
-            while len(codes) < len(environments):
-                facts = json.loads(self._channel.recv(4096))
-                codes += [facts["code"]] if "code" in facts else []
-        except TimeoutError:
-            raise AssertionError(f"no end after {timeout} s: {output.read_text()}") from None
-        assert codes == [0] * len(environments), output.read_text()
+        pids = [self.start(environment, output) for environment in environments]
+        codes = self.wait(pids, timeout)
+        assert len(codes) == len(pids), f"no end after {timeout} s: {output.read_text()}"
+        assert set(codes.values()) == {0}, output.read_text()
+
+    def start(self, environment: Mapping[str, str], output: Path) -> int:
+        """The pid of a rank whose words are added to `output`."""
+        with tempfile.TemporaryFile("w+") as file, output.open("ab") as out:
+            json.dump(dict(environment), file)
+            file.seek(0)
+            socket.send_fds(self._channel, [b"start"], [file.fileno(), out.fileno()])
+        while True:
+            facts = self._hear(60)
+            if "code" not in facts:
+                return int(facts["pid"])
+
+    def wait(self, pids: Collection[int], timeout: float) -> dict[int, int]:
+        """The exit codes of those that have ended by then, -N: by signal N."""
+        until = time.monotonic() + timeout
+        while not self._codes.keys() >= set(pids):
+            try:
+                self._hear(max(0.001, until - time.monotonic()))
+            except TimeoutError:
+                break
+        return {pid: self._codes[pid] for pid in pids if pid in self._codes}
 
     def close(self) -> None:
         self._channel.close()
         self._server.wait(10)
 
-    def _start(self, environment: Mapping[str, str], output: Path) -> None:
-        with tempfile.TemporaryFile("w+") as file, output.open("ab") as out:
-            json.dump(dict(environment), file)
-            file.seek(0)
-            socket.send_fds(self._channel, [b"start"], [file.fileno(), out.fileno()])
+    def _hear(self, timeout: float) -> dict[str, int]:
+        self._channel.settimeout(timeout)
+        facts: dict[str, int] = json.loads(self._channel.recv(4096))
+        if "code" in facts:
+            self._codes[facts["pid"]] = facts["code"]
+        return facts
 
 
 @cache
-def _forks() -> Forks:
+def the_forks() -> Forks:
+    """Of this process, until its end."""
     forks = Forks()
     atexit.register(forks.close)
     return forks
@@ -67,7 +85,7 @@ def model_sha(spec: Mapping[str, Any], workers: int, *, timeout: float = 120) ->
     """The SHA-256 of the model that the job writes. AssertionError with the ranks' own words if it fails."""
     with tempfile.TemporaryDirectory(prefix="forked-") as folder:
         environments = rank_environments(spec, workers, Path(folder))
-        _forks().run(environments, Path(folder, "output"), timeout)
+        the_forks().run(environments, Path(folder, "output"), timeout)
         word = LastWord.from_json(Path(environments[0][ENV_TERMINATION_LOG]).read_text())
     assert word is not None
     assert word.model_sha256 is not None
