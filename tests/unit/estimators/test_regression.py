@@ -112,9 +112,9 @@ def test_without_rows_there_is_nothing_to_learn():
 
 
 def test_too_many_features_are_refused():
-    """The message says the limit and what to do."""
-    with pytest.raises(InvalidSpec, match=r"at most 5,000 features.*prepare\.pca"):
-        fit(linear, params(), make_blocks(np.zeros((1, 5001)), np.zeros(1)))
+    """The message says the limit and what came."""
+    with pytest.raises(InvalidSpec, match=r"at most 20,000 features.*the data have 20,001"):
+        fit(linear, params(), make_blocks(np.zeros((1, 20_001)), np.zeros(1)))
 
 
 @settings(max_examples=25, deadline=None)

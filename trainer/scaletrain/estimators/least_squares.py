@@ -82,17 +82,40 @@ class LeastSquares:
             X_ND = self._centred(block, torch.float64)
             residual_N = block.y_N.to(torch.float64) - self.shift_y - (X_ND @ coef_D + offset)
             weighted_N = residual_N * self._costs(block)
-            slope_D = product(weighted_N[None], X_ND)[0]
-            return [slope_D, weighted_N.sum().reshape(1), (weighted_N @ residual_N).reshape(1)]
+            return [self._slope(weighted_N, X_ND), (weighted_N @ residual_N).reshape(1)]
 
         norm_P, norm_y = self.norm_Q[:-1], self.norm_Q[-1:]
         radius = norm_y + (norm_P * point_P.abs()).sum()
-        bounds = [norm_P[:-1] * radius, norm_P[-1:] * radius, radius**2]
-        slope_D, slope, square = sum_blocks(self.comm, self.blocks, partial, bounds)
-        return torch.cat([slope_D, slope]), float(square)
+        slope_P, square = sum_blocks(self.comm, self.blocks, partial, [norm_P * radius, radius**2])
+        return slope_P, float(square)
+
+    def multiply(self, vector_P: Tensor) -> Tensor:
+        """The matrix of the normal equations, without the penalty, times a vector (P,), in one pass."""
+        coef_D, offset = vector_P[:-1].to(self.comm.device), float(vector_P[-1])
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = self._centred(block, torch.float64)
+            return [self._slope((X_ND @ coef_D + offset) * self._costs(block), X_ND)]
+
+        norm_P = self.norm_Q[:-1]
+        return sum_blocks(self.comm, self.blocks, partial, [norm_P * (norm_P * vector_P.abs()).sum()])[0]
+
+    def squares(self) -> Tensor:
+        """The sums of squares of the columns sqrt(c) * (x - shift, 1, y - shift_y), float64 (Q,), in one pass."""
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND, cost_N = self._centred(block, torch.float64), self._costs(block)
+            target_N = block.y_N.to(torch.float64) - self.shift_y
+            rest_2 = torch.stack([cost_N.sum(), cost_N @ target_N.square()])
+            return [torch.cat([product(cost_N[None], X_ND.square())[0], rest_2])]
+
+        return sum_blocks(self.comm, self.blocks, partial, [self.norm_Q**2])[0]
 
     def intercept(self, point_P: Tensor) -> float:
         return self.shift_y + float(point_P[-1] - (self.shift_D * point_P[:-1]).sum()) if self.fit_intercept else 0.0
+
+    def _slope(self, weighted_N: Tensor, X_ND: Tensor) -> Tensor:
+        return torch.cat([product(weighted_N[None], X_ND)[0], weighted_N.sum().reshape(1)])
 
     def _columns(self, block: Block, dtype: torch.dtype) -> Tensor:
         """sqrt(c) * (x - shift, 1, y - shift_y), shape (N, Q)."""

@@ -2,13 +2,27 @@
 
 from scaletrain.errors import InvalidSpec
 
-# A Gram matrix of 5,000 features takes 200 MB on every rank, and its factorisation seconds.
-MAX_FEATURES = 5_000
+# A Gram matrix of 5,000 features takes 200 MB on every rank, and its factorisation seconds. Above, solvers multiply by it only.
+GRAM_FEATURES = 5_000
+MAX_FEATURES = 20_000
+
+
+def is_wide(num_features: int) -> bool:
+    """Whether solvers have to do without a Gram matrix."""
+    return num_features > GRAM_FEATURES
 
 
 def check_features(num_features: int, workload: str) -> None:
     if num_features > MAX_FEATURES:
         raise InvalidSpec(
             f"workload.{workload}: at most {MAX_FEATURES:,} features are possible after preparation, the data have "
-            f"{num_features:,}; reduce them, for example with prepare.pca"
+            f"{num_features:,}; reduce them"
+        )
+
+
+def check_hinge(num_features: int) -> None:
+    if is_wide(num_features):
+        raise InvalidSpec(
+            f"workload.svm.loss: hinge takes at most {GRAM_FEATURES:,} features after preparation, the data have "
+            f"{num_features:,}; squaredHinge takes up to {MAX_FEATURES:,}"
         )

@@ -1,7 +1,8 @@
 """Softmax regression over all blocks: exact sums for value and gradient, L-BFGS on rank 0 in whitened features.
 
 The Hessian of K classes has (K D)^2 entries, too many to sum. One Gram matrix of the features makes them independent and of
-equal variance; in those coordinates L-BFGS needs few iterations whatever the units and correlations of the features.
+equal variance; in those coordinates L-BFGS needs few iterations whatever the units and correlations of the features. With too many
+features for a Gram matrix (`limits.is_wide`) only their variances are made equal.
 
 Legend: N rows of a block, D features, P = D + 1, K classes, R independent features.
 """
@@ -22,7 +23,8 @@ from scaletrain.exact import sum_blocks
 from .base import Progress, State
 from .classes import Classes
 from .leader import lead
-from .linalg import gram, whitening
+from .limits import is_wide
+from .linalg import gram, product, whitening
 from .moments import SLACK, Moments, row_weights
 from .newton import Options
 
@@ -89,7 +91,7 @@ class MultinomialProblem:
             slope_NK.scatter_add_(1, own_N1, torch.full_like(own_N1, -1.0, dtype=torch.float64))
             slope_NK *= cost_N[:, None]
             sum_K = slope_NK.sum(0)
-            return [value, torch.cat([slope_NK.T @ X_ND - torch.outer(sum_K, shift_D), sum_K[:, None]], dim=1)]
+            return [value, torch.cat([product(slope_NK.T, X_ND) - torch.outer(sum_K, shift_D), sum_K[:, None]], dim=1)]
 
         value, gradient_KP = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_KP))
         gradient_KP[:, :-1] += self.l2 * point_KP[:, :-1]
@@ -97,7 +99,27 @@ class MultinomialProblem:
             gradient_KP[:, -1] = 0
         return float(value) + self.l2 * float((point_KP[:, :-1] ** 2).sum()) / 2, gradient_KP
 
-    def curvature(self) -> Tensor:
+    def whitening(self) -> Tensor:
+        """M (D, R) that makes `_curvature` the identity; with too many features (D,), what does so with its diagonal."""
+        if not is_wide(len(self.shift_D)):
+            return whitening(self._curvature())
+        curvature_D = self._variances()
+        return torch.where(curvature_D > 0, curvature_D.rsqrt(), 0.0)
+
+    def _variances(self) -> Tensor:
+        """The diagonal of `_curvature`. Digits that cancel do not matter to what only scales."""
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND, cost_N = block.X_ND.to(torch.float64), self._costs(block)
+            shift_D = self.shift_D.to(block.device)
+            first_D, second_D = product(cost_N[None], X_ND)[0], product(cost_N[None], X_ND.square())[0]
+            return [(second_D - 2 * shift_D * first_D + shift_D**2 * cost_N.sum()).clamp_(min=0)]
+
+        bound_D = self.norm_P[:-1] ** 2 + self.x.weight * self.x.peak_D**2 * 1e-9
+        (square_D,) = sum_blocks(self.comm, self.blocks, partial, [self.classes.max_cost * bound_D])
+        return (square_D + self.l2) / self.cost
+
+    def _curvature(self) -> Tensor:
         """Mean of (x - shift)(x - shift)', costs and penalty included: a model of the Hessian by one class, up to a factor."""
 
         def partial(block: Block) -> list[Tensor]:
@@ -129,7 +151,7 @@ class MultinomialProblem:
 def minimise_multinomial(problem: MultinomialProblem, options: Options, progress: Progress) -> MultinomialSolution:
     """Minimises until the certificate and the expected decrease (relative to the value) are within the tolerance."""
     options.checkpoint.resume()  # on all ranks, before rank 0 leads
-    curvature_DD = problem.curvature()
+    scaling = problem.whitening()
     shape, size = problem.shape, problem.shape[0] * problem.shape[1]
 
     def serve(request: Tensor) -> tuple[float, Tensor]:
@@ -139,7 +161,7 @@ def minimise_multinomial(problem: MultinomialProblem, options: Options, progress
         return problem.evaluate(request[2:].reshape(shape))
 
     def solve(ask: Callable[[Tensor], tuple[float, Tensor]]) -> Tensor:
-        return _Lbfgs(problem, ask, whitening(curvature_DD), options).run()
+        return _Lbfgs(problem, ask, scaling, options).run()
 
     found = lead(problem.comm, serve, solve, request=2 + size, answer=4 + size)
     n_iter, objective, certificate, converged = found[:4].tolist()
@@ -200,11 +222,12 @@ class _Lbfgs:
         self,
         problem: MultinomialProblem,
         ask: Callable[[Tensor], tuple[float, Tensor]],
-        whitening_DR: Tensor,
+        whitening: Tensor,
         options: Options,
     ) -> None:
         self._problem, self._ask, self._options = problem, ask, options
-        self._whitening_DR = whitening_DR
+        self._whitening = whitening
+        self._back = whitening.T if whitening.ndim == 2 else whitening
         self._journal = _Journal(options.checkpoint.resume())
         self._n_iter, self._certificate, self._is_small = 0, float("inf"), False
 
@@ -212,7 +235,7 @@ class _Lbfgs:
         """n_iter, objective, certificate, converged, and the point."""
         from scipy.optimize import minimize  # noqa: PLC0415 - rank 0 alone needs it
 
-        size = self._problem.shape[0] * (self._whitening_DR.shape[1] + 1)
+        size = self._problem.shape[0] * (self._whitening.shape[-1] + 1)
         limits = {"maxiter": self._options.max_iterations, "maxfun": 10 * self._options.max_iterations + 10}
         exact = {"maxcor": MEMORY, "ftol": 0.0, "gtol": 0.0}  # `_after_step` says when to stop
         found = minimize(
@@ -231,9 +254,8 @@ class _Lbfgs:
     def _evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient_KP = self._reply(self._point(x))
         self._certificate = self._problem.certificate(gradient_KP)
-        white_KP = (
-            torch.cat([gradient_KP[:, :-1] @ self._whitening_DR, gradient_KP[:, -1:]], dim=1) / self._problem.cost
-        )
+        white_KP = torch.cat([_times(gradient_KP[:, :-1], self._whitening), gradient_KP[:, -1:]], dim=1)
+        white_KP /= self._problem.cost
         mean = value / self._problem.cost
         # In these coordinates the Hessian is about the identity times p (1 - p).
         small = float((white_KP**2).sum()) <= 0.1 * self._options.tolerance * mean
@@ -259,4 +281,9 @@ class _Lbfgs:
 
     def _point(self, x: np.ndarray) -> Tensor:
         white_KP = torch.from_numpy(x.copy()).reshape(self._problem.shape[0], -1)
-        return torch.cat([white_KP[:, :-1] @ self._whitening_DR.T, white_KP[:, -1:]], dim=1)
+        return torch.cat([_times(white_KP[:, :-1], self._back), white_KP[:, -1:]], dim=1)
+
+
+def _times(rows_KD: Tensor, matrix: Tensor) -> Tensor:
+    """By a matrix, or by a diagonal one, of which the diagonal is given."""
+    return rows_KD @ matrix if matrix.ndim == 2 else rows_KD * matrix

@@ -103,7 +103,8 @@ def _minimise(
     problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
 ) -> Solution:
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, saved = newton.begin(width=0.0, hessian=_first_hessian(problem, Hessian.FAST), point_P=options.first_P)
+        first = Hessian.DIAGONAL if problem.is_wide else Hessian.FAST
+        state, saved = newton.begin(width=0.0, hessian=first, point_P=options.first_P)
         before = float(saved["before"]) if saved else float("inf")
         while True:
             direction_P, decrement = newton.direction(state)
@@ -124,20 +125,19 @@ def _minimise(
     return _lead(problem, lambda width: loss, certify, solve, options, progress)
 
 
-def _first_hessian(problem: MarginProblem, matrix: Hessian) -> Hessian:
-    return Hessian.DIAGONAL if problem.is_wide else matrix
-
-
 def _is_small(decrement: float, state: _State, tolerance: float) -> bool:
     """Relative to the first value only where all loss is gone, as it can be without a penalty."""
     return decrement <= tolerance * state.at.value or state.at.value <= tolerance * state.first.value
 
 
 def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress) -> Solution:
-    """Minimises the hinge loss until the relative duality gap is within the tolerance."""
+    """Minimises the hinge loss until the relative duality gap is within the tolerance. Not for wide problems.
+
+    The narrower the parabola, the worse the condition: conjugate gradients would need thousands of steps.
+    """
 
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, saved = newton.begin(width=FIRST_WIDTH, hessian=_first_hessian(problem, Hessian.PRECISE))
+        state, saved = newton.begin(width=FIRST_WIDTH, hessian=Hessian.PRECISE)
         wider = _Minimum.restored(saved) if saved else None
         while state.certificate > options.tolerance and state.n_iter < options.max_iterations:
             direction_P, decrement = newton.direction(state)

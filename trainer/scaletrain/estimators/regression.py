@@ -9,7 +9,7 @@ scikit-learn's LinearRegression (an SVD of the data) or Ridge. If columns depend
 norm are taken, as LinearRegression does.
 
 Cost: n d^2 flops and two reads of the rows for the products, 4 n d flops for a refinement (mostly one). All-reduced: (d + 2)^2
-numbers once, d + 2 for each refinement.
+numbers once, d + 2 for each refinement. Above the limit of a Gram matrix, conjugate gradients take its place (`wide`).
 
 Legend: N rows of a block, D features, P = D + 1 (features and intercept), Q = D + 2 (and target).
 """
@@ -27,8 +27,10 @@ from scalejob.api.v1alpha1 import Linear
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
+from . import wide
 from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress, State
-from .least_squares import open_rows
+from .least_squares import LeastSquares, open_rows
+from .limits import is_wide
 from .normal import NormalEquations
 
 if TYPE_CHECKING:
@@ -39,36 +41,64 @@ ENOUGH = 1e-10  # relative error of the coefficients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What says how good the coefficients are."""
+
+    name: str
+    enough: float
+    warning: str
+
+
+CERTIFICATES = {
+    # What one more refinement would change, relative to the largest coefficient: an estimate.
+    "cholesky": Certificate(
+        name="change",
+        enough=ENOUGH,
+        warning="the coefficients are exact to {:.1g} of the largest only: scale the features, or set l2",
+    ),
+    # Of the normal equations, by that of 0.
+    "cg": Certificate(
+        name="residual",
+        enough=wide.ENOUGH,
+        warning="the normal equations are solved to {:.1g} only: scale the features, or raise l2",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionResult:
     """Coefficients and what they are worth."""
 
     coef_D: np.ndarray  # float64
     intercept: float
-    rank: int  # independent columns, after centring
-    condition: float  # of the columns scaled to one length, estimated; squared condition of the data
     objective: float
-    change: float  # what one more refinement would change, relative to the largest coefficient: an estimate
+    certificate: float  # see CERTIFICATES
+    solver: str  # cholesky, or cg
+    n_iter: int
+    rank: int | None = None  # independent columns, after centring; None: cg does not tell
+    condition: float | None = None  # of the columns scaled to one length, estimated; squared condition of the data
 
     @property
     def converged(self) -> bool:
-        return self.change <= ENOUGH
+        return self.certificate <= CERTIFICATES[self.solver].enough
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"coef": self.coef_D, "intercept": np.array([self.intercept])}
 
     def facts(self) -> Facts:
-        names = ("rank", "condition", "objective", "change", "converged")
-        facts: Facts = {name: getattr(self, name) for name in names}
+        certificate = CERTIFICATES[self.solver]
+        facts: Facts = {name: getattr(self, name) for name in ("solver", "n_iter", "objective", "converged")}
+        facts[certificate.name] = self.certificate
+        if self.rank is not None:
+            facts |= {"rank": self.rank, "condition": self.condition}
         warnings = []
-        if self.rank < len(self.coef_D):
+        if self.rank is not None and self.rank < len(self.coef_D):
             warnings.append(
                 f"only {self.rank} of {len(self.coef_D)} columns are linearly independent (a constant column counts as "
                 "dependent if there is an intercept); the coefficients are those with the smallest norm"
             )
         if not self.converged:
-            warnings.append(
-                f"the coefficients are exact to {self.change:.1g} of the largest only: scale the features, or set l2"
-            )
+            warnings.append(certificate.warning.format(self.certificate))
         if warnings:
             facts["warning"] = "; ".join(warnings)
         return facts
@@ -87,7 +117,7 @@ class RegressionResult:
             else LinearRegression(fit_intercept=params.fit_intercept)
         )
         model.coef_, model.intercept_, model.n_features_in_ = self.coef_D.copy(), self.intercept, len(self.coef_D)
-        if not params.l2:
+        if not params.l2 and self.rank is not None:
             model.rank_ = self.rank
         return model
 
@@ -96,10 +126,12 @@ def restore(params: Linear, arrays: Mapping[str, np.ndarray], facts: Facts) -> R
     return RegressionResult(
         coef_D=arrays["coef"],
         intercept=float(arrays["intercept"][0]),
-        rank=facts["rank"],
-        condition=facts["condition"],
         objective=facts["objective"],
-        change=facts["change"],
+        certificate=facts[CERTIFICATES[facts["solver"]].name],
+        solver=facts["solver"],
+        n_iter=facts["n_iter"],
+        rank=facts.get("rank"),
+        condition=facts.get("condition"),
     )
 
 
@@ -114,7 +146,26 @@ def fit(
 ) -> RegressionResult:
     """Least squares with weights. `seed` is not used: nothing is random."""
     rows = open_rows(comm, blocks, fit_intercept=params.fit_intercept)
-    saved, l2 = checkpoint.resume(), params.l2 or 0.0
+    solve = _by_conjugate_gradients if is_wide(blocks.num_features) else _by_cholesky
+    return solve(rows, params.l2 or 0.0, progress, checkpoint)
+
+
+def _by_conjugate_gradients(
+    rows: LeastSquares, l2: float, progress: Progress, checkpoint: Checkpoint
+) -> RegressionResult:
+    found = wide.minimise_squares(rows, l2, checkpoint, progress)
+    return RegressionResult(
+        coef_D=found.point_P[:-1].numpy(),
+        intercept=rows.intercept(found.point_P),
+        objective=found.objective,
+        certificate=found.residual,
+        solver="cg",
+        n_iter=found.n_iter,
+    )
+
+
+def _by_cholesky(rows: LeastSquares, l2: float, progress: Progress, checkpoint: Checkpoint) -> RegressionResult:
+    saved = checkpoint.resume()
     equations = NormalEquations.restored(rows, l2, saved) if saved else NormalEquations.summed(rows, l2)
     if saved:
         state = _State.restored(saved)
@@ -132,10 +183,12 @@ def fit(
     return RegressionResult(
         coef_D=state.point_P[:-1].numpy(),
         intercept=equations.rows.intercept(state.point_P),
+        objective=state.objective,
+        certificate=state.remaining,
+        solver="cholesky",
+        n_iter=state.step,
         rank=rank,
         condition=condition,
-        objective=state.objective,
-        change=state.remaining,
     )
 
 

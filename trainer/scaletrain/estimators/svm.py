@@ -25,7 +25,7 @@ from .base import NO_CHECKPOINT, Checkpoint, Facts, Part, Progress
 from .certificates import gradient_ratio
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
-from .limits import check_features
+from .limits import check_features, check_hinge
 from .losses import SquaredHinge
 from .margin import MarginProblem
 from .moments import Moments, moments
@@ -109,6 +109,8 @@ def fit(
 ) -> SvmResult:
     """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from. `seed` is not used."""
     check_features(blocks.num_features, "svm")
+    if params.loss is SvmLoss.HINGE:
+        check_hinge(blocks.num_features)
     classes = count_classes(comm, blocks, params.class_weight)
     x = moments(comm, blocks, weighted=False)
     solutions = solutions_of(checkpoint.resume())
