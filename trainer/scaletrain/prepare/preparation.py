@@ -19,7 +19,8 @@ from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators.base import Progress
 
-from .statistics import largest, means, medians, products, squares
+from .medians import medians
+from .statistics import largest, means, products, squares
 from .steps import Imputer, Projection, Standardizer, Step
 
 MAX_PCA_FEATURES = 5_000
