@@ -1,5 +1,7 @@
 """Workers and the operator are killed in the middle: the job ends with the model of an undisturbed run."""
 
+import re
+
 import pytest
 
 from scalejob.contract import LABEL_INDEX, LABEL_JOB
@@ -49,9 +51,9 @@ def kill_operator(cluster: Cluster) -> None:
     cluster.run("-n", OPERATOR_NAMESPACE, "delete", "pod", "-l", OPERATOR_PODS, "--force", "--grace-period=0")
 
 
-def is_in_the_middle(status: Object) -> bool:
+def is_in_the_middle(status: Object, steps: int = 2) -> bool:
     """Some steps of the fit are done."""
-    return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= 2
+    return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= steps
 
 
 @pytest.mark.timeout(600)
@@ -64,6 +66,25 @@ def test_killed_worker(cluster: Cluster, undisturbed: str):
     assert (status["attempt"], status["restarts"]["disruptions"]) == (1, 1)
     assert status["lastFailure"]["class"] == "PodDeleted"
     assert status["result"]["model"]["sha256"] == undisturbed
+
+
+@pytest.mark.timeout(600)
+def test_preempted_worker_with_a_checkpoint(cluster: Cluster, undisturbed: str):
+    """A worker is told to go: the state is saved, and the next attempt, on three workers, begins after it with the same model."""
+    job = "preempted"
+    manifest = long_job(job)
+    # Long enough that only SIGTERM makes it save.
+    manifest["spec"] |= {"checkpoint": {"everySeconds": 3600}, "keepPods": "All"}
+    cluster.apply(manifest)
+    cluster.wait(job, "in the middle", lambda status: is_in_the_middle(status, steps=20))
+    cluster.run("patch", "sj", job, "--type=merge", "--patch", '{"spec": {"workers": 3}}')
+    status = cluster.wait_for_phase(job, "Succeeded", seconds=300)
+    log = cluster.run("logs", "-l", f"{LABEL_JOB}={job},{LABEL_INDEX}=0", "--tail=-1")
+    found = re.search(r"the fit goes on after step (\d+) of an earlier attempt", log)
+    assert found, log
+    assert int(found[1]) >= 20
+    assert status["attempt"] == 1
+    assert finish(cluster, job)["result"]["model"]["sha256"] == undisturbed
 
 
 @pytest.mark.timeout(600)
