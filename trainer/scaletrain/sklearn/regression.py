@@ -65,7 +65,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, LinearModel):
         with agreed(comm):
             X_ND, y_N = checked(self, comm, X, y, multi_output=True, y_numeric=True)
             weight_N = weights_of(sample_weight, X_ND)
-        y_NT = y_N.astype(np.float64).reshape(len(y_N), -1 if y_N.ndim == 2 else 1)
+        y_NT = y_N.astype(np.float64)[:, None] if y_N.ndim == 1 else y_N.astype(np.float64)
         fit = partial(self._fit_targets, y_NT.shape[1])
         results = train(self, Rows(X_ND=X_ND, y_N=y_NT, weight_N=weight_N), fit)
         coef_TD = np.stack([result.coef_D for result in results]).astype(X_ND.dtype)

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, _num_samples, validate_data
 
 from scaletrain.comm import Comm, SoloComm
 from scaletrain.data.blocks import Blocks
@@ -59,7 +59,10 @@ def agreed(comm: Comm) -> Iterator[None]:
 
 def checked(estimator: BaseEstimator, comm: Comm, X: Any, y: Any = "no_validation", **more: Any) -> Any:
     """scikit-learn's `validate_data`, and values that can be squared and summed. Ranks of several may have no rows."""
-    found = validate_data(estimator, X, y, **FORMAT, ensure_min_samples=int(comm.size == 1), **more)
+    if comm.size > 1 and not _num_samples(X):
+        X_0D = validate_data(estimator, X, **FORMAT, ensure_min_samples=0)
+        return X_0D if isinstance(y, str) else (X_0D, np.asarray(y))
+    found = validate_data(estimator, X, y, **FORMAT, **more)
     for name, values in zip("Xy", found if isinstance(found, tuple) else (found,), strict=False):
         if values.dtype == np.float64 and values.size and max(values.max(), -values.min()) > LARGEST:
             raise ValueError(f"Input {name} contains values beyond {LARGEST:g}, too large to be learned from.")
@@ -70,6 +73,8 @@ def weights_of(sample_weight: Any, X_ND: np.ndarray) -> np.ndarray | None:
     """float64 (N,), checked; None for none."""
     if sample_weight is None:
         return None
+    if not len(X_ND):
+        return np.empty(0)
     return _check_sample_weight(sample_weight, X_ND, dtype=np.float64, ensure_non_negative=True)
 
 
@@ -78,15 +83,14 @@ def labelled(estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any) -> tu
     comm = comm_of(estimator)
     with agreed(comm):
         X_ND, y_N = checked(estimator, comm, X, y)
-        check_classification_targets(y_N)
+        if len(y_N):
+            check_classification_targets(y_N)
         weight_N = weights_of(sample_weight, X_ND)
     classes = _classes(comm, np.unique(y_N))
     if len(classes) < 2:
         raise ValueError(
             f"{type(estimator).__name__} needs samples of at least 2 classes in the data, but the data contains only one "
-            f"class: {classes[0]!r}"
-            if len(classes)
-            else "Found no samples on any rank"
+            f"class: {classes.tolist()}"
         )
     return Rows(X_ND=X_ND, y_N=np.searchsorted(classes, y_N).astype(np.int64), weight_N=weight_N), classes
 
