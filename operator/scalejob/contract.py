@@ -125,6 +125,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     INVALID_DATA = "InvalidData"
     RENDEZVOUS_TIMEOUT = "RendezvousTimeout"
+    STORAGE_UNREACHABLE = "StorageUnreachable"
     USER_ERROR = "UserError"
     OOM_KILLED = "OOMKilled"
     EVICTED = "Evicted"

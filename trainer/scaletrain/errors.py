@@ -44,6 +44,8 @@ class InvalidData(UserFault):
 class Unreachable(TrainerError):
     """A place that is not on this machine does not answer, after several tries. The message names the file or folder."""
 
+    reason = Reason.STORAGE_UNREACHABLE
+
 
 class RendezvousTimeout(TrainerError):
     """Not all ranks came; the message names the missing ones."""

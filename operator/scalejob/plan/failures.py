@@ -114,6 +114,7 @@ _ENDINGS = {
     Reason.NODE_LOST: "was lost with its node",
     Reason.POD_DELETED: "was deleted",
     Reason.HUNG: "hung",
+    Reason.STORAGE_UNREACHABLE: "could not reach its data or its output",
     Reason.RENDEZVOUS_TIMEOUT: "waited for others in vain",
 }
 
@@ -213,6 +214,12 @@ CLASSES = (
         applies=lambda e: e.said == Reason.RENDEZVOUS_TIMEOUT,
         reason=Reason.RENDEZVOUS_TIMEOUT,
         strength=Strength.NOBODY_CAME,
+    ),
+    # Before lost peers: its own text too speaks of refused connections.
+    Class(
+        applies=partial(_says, Reason.STORAGE_UNREACHABLE, False),
+        reason=Reason.STORAGE_UNREACHABLE,
+        strength=Strength.OWN_ERROR,
     ),
     Class(applies=_lost_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_LOST),
     Class(applies=lambda e: True, reason=Reason.USER_ERROR, strength=Strength.OWN_ERROR),

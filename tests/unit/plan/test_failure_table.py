@@ -136,6 +136,17 @@ CASES = [
         want_index=0,
     ),
     Case(
+        name="a store that does not answer beats the victims of that rank",
+        pods=[
+            failed(
+                0, message=word(rank=0, error="PeerLost", reason="StorageUnreachable", message="rank 1 failed"), at=50
+            ),
+            failed(1, message=word(rank=1, reason="StorageUnreachable", message="s3://b/x: connection refused"), at=55),
+            running(2),
+        ],
+        want_class=Reason.STORAGE_UNREACHABLE,
+    ),
+    Case(
         name="the rank with an own exception beats an earlier victim",
         pods=[failed(0, message=RESET, at=50), running(2), failed(1, message="ValueError: bad", at=55)],
         want_class=Reason.USER_ERROR,

@@ -1,6 +1,5 @@
 """First centres from a file: the only thing that a fit reads."""
 
-import fsspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,6 +7,7 @@ from torch import Tensor
 from scalejob.api.v1alpha1 import KMeans
 from scaletrain.comm import Comm
 from scaletrain.errors import InvalidData, InvalidSpec
+from scaletrain.storage.file import File
 
 FIELD = "workload.kmeans.centersUri"
 
@@ -21,8 +21,8 @@ def given_centers(comm: Comm, params: KMeans, num_features: int) -> Tensor:
 
 def _read(uri: str, shape: tuple[int, int]) -> Tensor:
     try:
-        with fsspec.open(uri, "rb") as file:
-            found = np.load(file, allow_pickle=False)
+        with File(uri, FIELD).open() as stream:
+            found = np.load(stream, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InvalidData(f"{FIELD}: cannot read {uri} as a .npy file: {error}") from error
     if found.shape != shape or found.dtype.kind not in "fiu":

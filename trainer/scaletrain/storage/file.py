@@ -22,6 +22,7 @@ class File:
     """By its name: a path, or the URI of a remote file."""
 
     name: str
+    field: str = FIELD  # of the spec, for messages
 
     def __str__(self) -> str:
         return self.name
@@ -29,7 +30,7 @@ class File:
     @property
     def local(self) -> Path | None:
         """Where it can be memory-mapped; None if it is remote."""
-        return local_path(self.name, FIELD) if is_local(self.name) else None
+        return local_path(self.name, self.field) if is_local(self.name) else None
 
     @property
     def suffix(self) -> str:
@@ -39,7 +40,7 @@ class File:
     @property
     def size(self) -> int:
         """In bytes."""
-        return self.local.stat().st_size if self.local else _size(*file_system(self.name, FIELD), self.name)
+        return self.local.stat().st_size if self.local else _size(*file_system(self.name, self.field), self.name)
 
     def open(self) -> BinaryIO:
         """For many small reads: of a remote file a megabyte is fetched at a time."""
@@ -51,7 +52,7 @@ class File:
         """For few large reads: each is one request for exactly its bytes."""
         if self.local:
             return self.local.open("rb")
-        fs, path = file_system(self.name, FIELD)
+        fs, path = file_system(self.name, self.field)
         return cast("BinaryIO", _Ranges(fs, path, self.name))
 
 

@@ -1,10 +1,12 @@
 """Which file system a URI names. Credentials come from the environment as the drivers read it, never from the URI."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from scalejob.api.v1alpha1.base import USER_INFO
 from scaletrain.errors import InvalidSpec
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ def file_system(uri: str, field: str) -> "tuple[AbstractFileSystem, str]":
     """The driver, and the path as it knows it. InvalidSpec if there is none, or if the URI holds a password."""
     from fsspec.core import url_to_fs  # noqa: PLC0415 - takes 0.1 s, and volumes do not need it
 
-    scheme, _, rest = uri.partition("://")
-    if _has_secret(scheme, rest):
+    scheme = uri.partition("://")[0]
+    if re.match(USER_INFO, uri):
         raise InvalidSpec(
             f"{field}: the URI holds a user and a password; leave them out: credentials come from the environment"
         )
@@ -52,12 +54,6 @@ def file_system(uri: str, field: str) -> "tuple[AbstractFileSystem, str]":
     if not path.strip("/"):
         raise InvalidSpec(f"{field}: {uri} names no bucket and no path")
     return fs, path
-
-
-def _has_secret(scheme: str, rest: str) -> bool:
-    """user:password@; over HTTP also a user alone, which is a token. container@account is how others name places."""
-    user, at, _ = rest.partition("/")[0].rpartition("@")
-    return bool(at) and (":" in user or scheme in ("http", "https"))
 
 
 def _require_driver(uri: str, scheme: str, field: str) -> None:

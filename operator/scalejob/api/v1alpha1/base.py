@@ -1,11 +1,12 @@
 """What every model of the API shares: camelCase on the wire, frozen values, and rules that run both as CEL and in Python."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -66,4 +67,23 @@ def exactly_one(what: str, *names: str) -> Rule:
         cel=f"({present}) == 1",
         message=f"set exactly one {what}: {allowed}",
         check=lambda self: sum(getattr(self, n) is not None for n in names) == 1,
+    )
+
+
+# user:password@, and over HTTP also a user alone, which is a token. container@account is how others name places.
+USER_INFO = r"^([a-z0-9+.-]+://[^/]*:[^/]*@|https?://[^/]*@)"
+
+
+def no_secret(field: str) -> Rule:
+    """The URI in `field` holds no password: objects and their status are read by many."""
+
+    def check(model: Any) -> bool:
+        uri = getattr(model, to_snake(field))
+        return uri is None or not re.match(USER_INFO, uri)
+
+    return Rule(
+        cel=f"!has(self.{field}) || !self.{field}.matches(r'{USER_INFO}')",
+        message=f"{field} must not hold a user and a password: give the driver its credentials by pod.envFrom with a Secret",
+        field_path=f".{field}",
+        check=check,
     )

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import Model, Rule, exactly_one
+from .base import Model, Rule, exactly_one, no_secret
 from .pod import Quantity, quantity
 
 Uri = Annotated[str, Field(min_length=1, max_length=2048)]
@@ -91,13 +91,18 @@ class FileFormat(StrEnum):
 
 
 class Files(Model):
-    """A table in one or more files on a mounted volume."""
+    """A table in one or more files, on a mounted volume, in an object store or on a web server."""
 
     uri: Uri = Field(
-        description="A path or file:// URL; *, ? and [..] match file names, ** folders; a folder means all files of the format in it."
+        description="A path, or a URL: file, s3, gs, https or another that fsspec has a driver for; credentials come from the environment, so set"
+        " pod.envFrom. *, ? and [..] match file names, ** folders. A folder means all files of the format in it and in its folders key=value."
+        " Each key=value below the folder, or from the first pattern on, is a column of that name: a number if all its values are, else text;"
+        " a column of the same name in the files is used instead."
     )
     format: FileFormat | None = Field(
-        default=None, description="parquet, csv or npy (.npy and .npz); default: by the ending of the name."
+        default=None,
+        description="parquet, csv, arrow (IPC files and streams: .arrow, .arrows, .feather, .ipc) or npy (.npy and .npz);"
+        " default: by the ending of the name.",
     )
     label: Column | None = Field(
         default=None, description="The column to learn. Needed by linear and svm; kept out of the features."
@@ -111,6 +116,8 @@ class Files(Model):
     weight: Column | None = Field(
         default=None, description="A column of sample weights, none of them negative; kept out of the features."
     )
+
+    rules: ClassVar[tuple[Rule, ...]] = (no_secret("uri"),)
 
 
 class CacheMode(StrEnum):
@@ -200,8 +207,11 @@ class Output(Model):
     """Where the model goes."""
 
     uri: Uri = Field(
-        description="A folder on a mounted volume; model.safetensors, model.json and _SUCCESS are written there."
+        description="A folder on a mounted volume or in an object store (s3, gs and others, as for data);"
+        " model.safetensors, model.json and _SUCCESS are written there."
     )
+
+    rules: ClassVar[tuple[Rule, ...]] = (no_secret("uri"),)
 
 
 class Checkpoint(Model):
@@ -215,5 +225,8 @@ class Checkpoint(Model):
     )
     uri: Uri | None = Field(
         default=None,
-        description="A folder of this job alone, on a volume that outlives its Pods; default: output.uri. Empty after the end.",
+        description="A folder of this job alone, on a volume that outlives its Pods or in an object store; default: output.uri."
+        " Empty after the end.",
     )
+
+    rules: ClassVar[tuple[Rule, ...]] = (no_secret("uri"),)

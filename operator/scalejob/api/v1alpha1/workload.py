@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import Model, Rule, exactly_one
+from .base import Model, Rule, exactly_one, no_secret
 
 
 class ClassWeight(StrEnum):
@@ -71,7 +71,8 @@ class KMeans(Model):
         default=None,
         min_length=1,
         max_length=2048,
-        description="A .npy file of the first centres, shape (clusters, features), in the space after `prepare`. Only with init: centers.",
+        description="A .npy file of the first centres, shape (clusters, features), in the space after `prepare`: a path or a URL, as for data."
+        " Only with init: centers.",
     )
     max_iterations: int = Field(default=300, ge=1, le=100_000, description="Lloyd iterations at most.")
     tolerance: float = Field(
@@ -88,6 +89,7 @@ class KMeans(Model):
     )
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        no_secret("centersUri"),
         Rule(
             cel="(self.init == 'centers') == has(self.centersUri)",
             message="centersUri is needed with init: centers and is not allowed otherwise",
