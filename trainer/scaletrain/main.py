@@ -63,9 +63,9 @@ def train(comm: Comm, spec: Spec, threads: int, told: Teller, preemption: Preemp
     data = data.map(preparation.apply)  # the rows as they were read are not kept: there may be no memory for both
     prepared(num_prepared)
 
-    steps = open_steps(comm, spec, data.train, told, preemption)
-    fitted = told.phase("fit", may_end_early=True)
     with preemption.possible() if spec.checkpoint else nullcontext():
+        steps = open_steps(comm, spec, data.train, told, preemption)
+        fitted = told.phase("fit", may_end_early=True)
         fit = estimator_for(spec.workload).fit
         result = fit(comm, data.train, params_of(spec.workload), seed=spec.seed, progress=fitted, checkpoint=steps)
 

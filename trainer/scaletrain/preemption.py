@@ -33,7 +33,7 @@ class Preemption:
 
     @contextmanager
     def possible(self) -> Iterator[None]:
-        """While a fit runs whose state is saved."""
+        """While a fit runs, or is about to begin, whose state is saved."""
         self._is_possible = True
         try:
             yield

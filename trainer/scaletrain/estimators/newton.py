@@ -105,7 +105,7 @@ def _minimise(
     def solve(newton: "_Newton") -> tuple[_State, bool]:
         first = Hessian.DIAGONAL if problem.is_wide else Hessian.FAST
         state, saved = newton.begin(width=0.0, hessian=first, point_P=options.first_P)
-        before = float(saved["before"]) if saved else float("inf")
+        before = float(saved["before"]) if saved and "before" in saved else float("inf")
         while True:
             direction_P, decrement = newton.direction(state)
             converged = state.certificate <= options.tolerance and _is_small(decrement, state, options.tolerance)
@@ -173,7 +173,9 @@ class _Newton:
         saved = self._checkpoint.resume()
         if saved:
             return self._resumed(saved, first_width=width), saved
-        return self.start(width=width, hessian=hessian, point_P=point_P), None
+        state = self.start(width=width, hessian=hessian, point_P=point_P)
+        self.offer(state, {})
+        return state, None
 
     def offer(self, state: _State, more: State) -> None:
         """Only where the Hessian is that of the point can all be evaluated again, to the same bits."""
