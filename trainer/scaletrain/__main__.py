@@ -2,12 +2,13 @@
 
 import os
 
-from . import signals, threads
+from . import malloc, signals, threads
 
 
 def run() -> None:
     signals.hold()
     num_threads = threads.decide(os.environ)
+    malloc.keep_freed_memory()
     # torch's own warnings about peers that are gone are pages long; the last word says it in a line.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from .main import main  # noqa: PLC0415 - imports torch, which reads the environment at import

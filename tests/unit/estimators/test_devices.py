@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from scalejob.api.v1alpha1 import KMeans, Linear, Prepare, Svm
 from scaletrain.comm import SoloComm
 from scaletrain.data.table import Columns
-from scaletrain.estimators import kmeans, linalg, linear, nearest, svm
+from scaletrain.estimators import assign, kmeans, linalg, linear, nearest, svm
 from scaletrain.evaluate import evaluate
 from scaletrain.prepare.preparation import fit_preparation
 from tests.unit.estimators.builders import fit, make_blocks, quiet
@@ -106,14 +106,14 @@ def test_elsewhere_refuses_what_a_gpu_refuses():
 @pytest.fixture
 def numbers_elsewhere(monkeypatch):
     """Tensors of the CPU by the ways of other devices."""
-    for module in (linalg, nearest):
+    for module in (linalg, assign):
         monkeypatch.setattr(module, "is_on_cpu", lambda value: False)
 
 
 def test_ties_go_to_the_lowest_number_elsewhere(numbers_elsewhere):
     score_NK = torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [0.0, -1.0, 5.0]])
     assert linalg.first_largest(score_NK).tolist() == [1, 0, 2]
-    assert nearest.nearest(torch.zeros(2, 1), torch.tensor([[1.0], [-1.0], [1.0]])).tolist() == [0, 0]
+    assert assign.nearest(torch.zeros(2, 1), torch.tensor([[1.0], [-1.0], [1.0]])).tolist() == [0, 0]
 
 
 def test_sums_by_group_elsewhere_are_the_same(numbers_elsewhere, rng, monkeypatch):
@@ -135,7 +135,7 @@ def test_what_runs_in_blocks_accepts_tensors_of_cuda():
     """torch's own rules for CUDA, without a GPU: shapes and devices, no numbers."""
     with FakeTensorMode():
         X_ND, C_KD = torch.empty(8, 3, device="cuda"), torch.empty(4, 3, device="cuda")
-        label_N = nearest.nearest(X_ND, C_KD)
+        label_N = torch.zeros(8, dtype=torch.int64, device="cuda")
         sum_KD = torch.zeros(4, 3, device="cuda")
         linalg.add_by_group(sum_KD, label_N, X_ND)
         found = [

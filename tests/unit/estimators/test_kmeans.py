@@ -13,8 +13,9 @@ from scalejob.api.v1alpha1 import KMeans
 from scaletrain.comm import SoloComm
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators import kmeans
+from scaletrain.estimators.assign import FEW_CENTERS, nearest
 from scaletrain.estimators.lloyd import Limits, lloyd
-from scaletrain.estimators.nearest import FEW_CENTERS, nearest, points
+from scaletrain.estimators.nearest import points
 from tests.unit.estimators.builders import fit, make_blocks
 
 

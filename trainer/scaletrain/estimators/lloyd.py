@@ -1,9 +1,9 @@
 """Lloyd's algorithm over all blocks, with the rules of scikit-learn's KMeans(algorithm="lloyd").
 
-A pass adds to and takes from the sums only the rows that changed their cluster: after the first iterations that is a small
-part. An iteration is two collectives, the second of one number, and two more if a cluster is empty.
+A pass leaves out the rows whose label cannot have changed, and adds to and takes from the sums only those whose label has: after
+the first iterations both are few. An iteration is two collectives, the second of one number, and two more if a cluster is empty.
 
-Legend: N rows of a block, M of them changed their cluster, D features, K clusters, E empty ones.
+Legend: N rows of a block, O of them open, M changed their cluster, D features, K clusters, E empty ones.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from .base import NO_CHECKPOINT, Checkpoint, State
 from .draws import gather_rows, smallest_first
 from .linalg import add_by_group
 from .moments import SLACK, row_weights
-from .nearest import Points, RowState, nearest, square_bound, squared_distances
+from .nearest import Points, RowState, square_bound, squared_distances
+from .rows import Moved, Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +85,13 @@ def lloyd(
     """
     saved = checkpoint.resume()
     at = _Iterate.restored(saved) if saved else _Iterate.started(first())
-    label = RowState(data.blocks, -1, torch.int64)
+    rows = Rows(data, len(at.C_KD))
     if saved:
-        _label(data, at.before_KD, label)
+        rows.assign_all(at.before_KD)
     while at.n_iter < limits.max_iterations and not at.is_done:
-        changes, moved = _changes(data, at.C_KD, label)
+        changes, moved = _changes(data, at, rows)
         sums = at.sums.plus(*changes)
-        filled = _relocate(data, at.C_KD, sums, label) if bool((sums.count_K == 0).any()) else sums
+        filled = _relocate(data, at.C_KD, sums, rows.label) if bool((sums.count_K == 0).any()) else sums
         C_KD = filled.means().to(data.dtype)
         shift = float(((C_KD - at.C_KD).to(torch.float64) ** 2).sum())
         at = _Iterate(
@@ -103,7 +104,10 @@ def lloyd(
         )
         checkpoint.offer(at.n_iter, at.model(), at.rest)
         report(at.n_iter, _inertia_of_means(data, sums))
-    inertia, count_K = _assess(data, at.C_KD, label if at.is_strict else None)
+    if not at.is_strict:
+        rows.travel(at.before_KD, at.C_KD)
+        rows.assign_all(at.C_KD)
+    inertia, count_K = _assess(data, at.C_KD, rows.label)
     return Clustering(
         C_KD=at.C_KD,
         inertia=inertia,
@@ -157,56 +161,46 @@ class _Iterate:
         }
 
 
-def _label(data: Points, C_KD: Tensor, label: RowState) -> None:
-    """Gives all rows the labels of their nearest centres, in one pass without a collective."""
-    there_KD = C_KD.to(data.comm.device)
-
-    def assign(block: Block) -> None:
-        label.of(block).copy_(nearest(data.of(block), there_KD))
-
-    for _ in data.blocks.map(assign):
-        pass
-
-
-def _changes(data: Points, C_KD: Tensor, label: RowState) -> tuple[list[Tensor], int]:
+def _changes(data: Points, at: _Iterate, rows: Rows) -> tuple[list[Tensor], int]:
     """Assigns all rows anew. Returns the changes of the sums by cluster (points, weights, counts), and how many rows moved."""
-
-    there_KD = C_KD.to(data.comm.device)
+    shape_KD = at.C_KD.shape
+    rows.travel(at.before_KD, at.C_KD)
+    assign = rows.step(at.C_KD)
 
     def partial(block: Block) -> list[Tensor]:
-        X_ND, label_N = data.of(block), label.of(block)
-        new_N = nearest(X_ND, there_KD)
-        row_M = torch.nonzero(new_N != label_N)[:, 0]
-        changes = [there_KD.new_zeros(shape, dtype=torch.float64) for shape in (C_KD.shape, (len(C_KD), 2))]
-        if len(row_M):
-            _move(changes, _terms(X_ND, block.weight_N, row_M), label_N[row_M], new_N[row_M])
-            label_N.copy_(new_N)
-        return [*changes, torch.tensor(float(len(row_M)), dtype=torch.float64).to(block.device)]
+        moved = assign(block)
+        changes = [
+            torch.zeros(shape, dtype=torch.float64, device=block.device) for shape in (shape_KD, (len(at.C_KD), 2))
+        ]
+        if len(moved.row_M):
+            row_M = None if len(moved.row_M) == len(block) else moved.row_M
+            _move(changes, _terms(data.of(block, row_M), block.weight_N, moved.row_M), moved)
+        return [*changes, torch.tensor(float(len(moved.row_M)), dtype=torch.float64).to(block.device)]
 
     n = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
     point_D = 2 * SLACK * (data.weight * data.square_D).sqrt()  # bounds sums of weight * point, by Cauchy and Schwarz
     tail_2 = 2 * SLACK * torch.tensor([data.weight, float(n)], dtype=torch.float64)
-    bounds = [point_D.expand(C_KD.shape), tail_2.expand(len(C_KD), 2), n]
+    bounds = [point_D.expand(shape_KD), tail_2.expand(len(at.C_KD), 2), n]
     point_KD, tail_K2, moved = sum_blocks(data.comm, data.blocks, partial, bounds)
     return [point_KD, tail_K2[:, 0], tail_K2[:, 1]], int(moved)
 
 
-def _terms(X_ND: Tensor, weight_N: Tensor | None, row_M: Tensor) -> list[Tensor]:
+def _terms(X_MD: Tensor, weight_N: Tensor | None, row_M: Tensor) -> list[Tensor]:
     """What rows add to the sums of their cluster, float64: weight * point, and the weight beside 1 if it is above 0."""
-    X_MD = (X_ND if len(row_M) == len(X_ND) else X_ND.index_select(0, row_M)).to(torch.float64)
+    X_MD = X_MD.to(torch.float64)
     if weight_N is None:
         return [X_MD, torch.ones(len(row_M), 2, dtype=torch.float64, device=X_MD.device)]
-    weight_M = weight_N[row_M]
+    weight_M = weight_N.index_select(0, row_M)
     return [X_MD * weight_M[:, None], torch.stack([weight_M, (weight_M > 0).to(torch.float64)], dim=1)]
 
 
-def _move(sums: list[Tensor], terms: list[Tensor], old_M: Tensor, new_M: Tensor) -> None:
+def _move(sums: list[Tensor], terms: list[Tensor], moved: Moved) -> None:
     """Adds terms to the sums of the new clusters and takes them from those of the old ones, in place."""
-    had_cluster = bool(old_M[0] >= 0)  # all rows have one, or none
+    had_cluster = bool(moved.old_M[0] >= 0)  # all rows have one, or none
     for sum_K, term_M in zip(sums, terms, strict=True):
-        add_by_group(sum_K, new_M, term_M)
+        add_by_group(sum_K, moved.new_M, term_M)
         if had_cluster:
-            add_by_group(sum_K, old_M, term_M, alpha=-1)
+            add_by_group(sum_K, moved.old_M, term_M, alpha=-1)
 
 
 def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums:
@@ -250,15 +244,14 @@ def _first(columns: list[Tensor], count: int) -> list[Tensor]:
     return [column[order] for column in columns]
 
 
-def _assess(data: Points, C_KD: Tensor, label: RowState | None) -> tuple[float, Tensor]:
-    """The exact inertia and the rows of each cluster, with the labels that are known or with new ones."""
+def _assess(data: Points, C_KD: Tensor, label: RowState) -> tuple[float, Tensor]:
+    """The exact inertia and the rows of each cluster."""
 
     there_KD = C_KD.to(data.comm.device)
 
     def partial(block: Block) -> list[Tensor]:
-        X_ND = data.of(block)
-        label_N = nearest(X_ND, there_KD) if label is None else label.of(block)
-        inertia = row_weights(block) @ squared_distances(X_ND, there_KD, label_N)
+        label_N = label.of(block)
+        inertia = row_weights(block) @ squared_distances(data.of(block), there_KD, label_N)
         return [inertia, torch.bincount(label_N, minlength=len(C_KD)).to(torch.float64)]
 
     count = torch.full((len(C_KD),), float(data.blocks.num_rows), dtype=torch.float64)

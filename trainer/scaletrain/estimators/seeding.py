@@ -13,10 +13,11 @@ from torch import Tensor
 from scaletrain.data.blocks import Block
 from scaletrain.exact import sum_blocks
 
+from .assign import nearest
 from .draws import Key, Purpose, draw_rows, gather_rows, uniform
 from .linalg import totals_by_group
 from .moments import row_weights
-from .nearest import Points, RowState, nearest, square_bound, squared_distances
+from .nearest import Points, RowState, square_bound, squared_distances
 from .recluster import recluster
 
 OVERSAMPLING = 2
