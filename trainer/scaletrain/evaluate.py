@@ -29,6 +29,7 @@ from .comm import Comm
 from .data.blocks import Block, Blocks
 from .estimators.base import Result
 from .estimators.draws import Key, Purpose, draw_rows, gather_rows
+from .estimators.iterated import IteratedRegression
 from .estimators.kmeans import KMeansResult
 from .estimators.linalg import first_largest
 from .estimators.logistic import LogisticResult
@@ -56,7 +57,7 @@ def evaluate(comm: Comm, workload: Workload, result: Result, blocks: Blocks) -> 
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def _regression(comm: Comm, blocks: Blocks, result: RegressionResult, weight: float) -> Metrics:
+def _regression(comm: Comm, blocks: Blocks, result: RegressionResult | IteratedRegression, weight: float) -> Metrics:
     def residual(block: Block) -> Tensor:
         return (block.y_N.to(torch.float64) - result.decision(block.X_ND)) ** 2
 
@@ -106,6 +107,7 @@ def _kmeans(comm: Comm, blocks: Blocks, result: KMeansResult, weight: float) -> 
 
 _METRICS: dict[type, Callable[..., Metrics]] = {
     RegressionResult: _regression,
+    IteratedRegression: _regression,
     LogisticResult: _logistic,
     SvmResult: _svm,
     RbfResult: _rbf,

@@ -82,6 +82,24 @@ REFUSED = (
     _spec("landmarks of the linear kernel", "workload", {"svm": {"landmarks": 9}}, "landmarks needs kernel: rbf"),
     _spec("too many landmarks", "workload", {"svm": {"kernel": "rbf", "landmarks": 2001}}, "landmarks"),
     _spec("gamma of zero", "workload", {"svm": {"kernel": "rbf", "gamma": 0}}, "gamma"),
+    _spec(
+        "mini-batches of the exact solver",
+        "workload",
+        {"linear": {"task": "regression", "sgd": {"epochs": 3}}},
+        "sgd needs solver: sgd",
+    ),
+    _spec(
+        "no epochs",
+        "workload",
+        {"linear": {"task": "regression", "solver": "sgd", "sgd": {"epochs": 0}}},
+        "epochs",
+    ),
+    _spec(
+        "l1 of a classifier", "workload", {"linear": {"task": "classification", "l1": 1}}, "l1 needs task: regression"
+    ),
+    _spec(
+        "l1 of mini-batches", "workload", {"linear": {"task": "regression", "solver": "sgd", "l1": 1}}, "solver: exact"
+    ),
     _spec("empty argv", "workload", {"command": {"argv": []}}, "argv"),
     _spec("fraction of one", "validation", {"fraction": 1}, "fraction"),
     Case(
@@ -130,6 +148,19 @@ ACCEPTED = (
         {"svm": {"kernel": "rbf", "gamma": 0.1, "landmarks": 9}},
         "",
     ),
+    _spec(
+        "mini-batches with all their fields",
+        "workload",
+        {
+            "linear": {
+                "task": "classification",
+                "solver": "sgd",
+                "sgd": {"epochs": 3, "batchRows": 100, "learningRate": 0.5},
+            }
+        },
+        "",
+    ),
+    _spec("elastic net", "workload", {"linear": {"task": "regression", "l1": 1, "l2": 0.5}}, ""),
     _spec("gpus by default", "gpus", {}, ""),
     _spec("processes as a number", "processesPerWorker", 4, ""),
     _spec("processes by word", "processesPerWorker", "auto", ""),

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from scalejob.api.v1alpha1 import KMeans, Linear, Svm, Workload
+from scalejob.api.v1alpha1 import KMeans, Linear, Sgd, Svm, Workload
 from scaletrain.comm import SoloComm
 from scaletrain.data.blocks import rows_per_block
 from scaletrain.errors import InvalidSpec, PeerLost
@@ -13,10 +13,15 @@ from scaletrain.estimators import estimator_for, kmeans, linear
 from scaletrain.evaluate import evaluate
 from tests.unit.estimators.builders import fit, make_blocks, on_ranks
 
+FEW = Sgd(epochs=3, batch_rows=50)
 WORKLOADS = {
     "regression": Workload(linear=Linear(task="regression")),
     "logistic": Workload(linear=Linear(task="classification")),
     "multinomial": Workload(linear=Linear(task="classification", class_weight="balanced")),
+    "elastic net": Workload(linear=Linear(task="regression", l1=20.0, l2=1.0)),
+    "regression by sgd": Workload(linear=Linear(task="regression", solver="sgd", sgd=FEW)),
+    "logistic by sgd": Workload(linear=Linear(task="classification", solver="sgd", sgd=FEW)),
+    "multinomial by sgd": Workload(linear=Linear(task="classification", solver="sgd", sgd=FEW)),
     "svm": Workload(svm=Svm()),
     "svm hinge": Workload(svm=Svm(loss="hinge", tolerance=1e-3)),
     "svm of three classes": Workload(svm=Svm(class_weight="balanced")),
@@ -37,6 +42,9 @@ def data(name: str, dtype: type) -> tuple[np.ndarray, np.ndarray | None, np.ndar
         X = np.round(X)
     y = {
         "regression": score,
+        "elastic net": score,
+        "regression by sgd": score,
+        "multinomial by sgd": np.digitize(score, [-1, 1]),
         "multinomial": np.digitize(score, [-1, 1]),
         "svm of three classes": np.digitize(score, [-1, 1]),
         "svm rbf of three classes": np.digitize(score, [-1, 1]),

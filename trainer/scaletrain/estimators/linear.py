@@ -1,21 +1,28 @@
-"""The workload `linear`: least squares or logistic regression, by its task."""
+"""The workload `linear`: least squares or logistic regression, by its task and solver."""
 
 from collections.abc import Mapping
+from types import ModuleType
 
 import numpy as np
 
-from scalejob.api.v1alpha1 import Linear
-from scalejob.api.v1alpha1.workload import LinearTask
+from scalejob.api.v1alpha1 import Linear, LinearSolver, LinearTask
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
-from . import logistic, regression
+from . import elastic, iterated, logistic, regression, sgd
 from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
 from .limits import check_features
 
-TASKS = {LinearTask.REGRESSION: regression, LinearTask.CLASSIFICATION: logistic}
+# By task, solver, and whether there is an l1.
+SOLVERS = {
+    (LinearTask.REGRESSION, LinearSolver.EXACT, False): regression,
+    (LinearTask.REGRESSION, LinearSolver.EXACT, True): elastic,
+    (LinearTask.CLASSIFICATION, LinearSolver.EXACT, False): logistic,
+    (LinearTask.REGRESSION, LinearSolver.SGD, False): sgd,
+    (LinearTask.CLASSIFICATION, LinearSolver.SGD, False): sgd,
+}
 
-LinearResult = regression.RegressionResult | logistic.LogisticResult
+LinearResult = regression.RegressionResult | iterated.IteratedRegression | logistic.LogisticResult
 
 
 def fit(
@@ -28,9 +35,14 @@ def fit(
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> LinearResult:
     """InvalidSpec above the limit of features; InvalidData if the labels cannot be learned from."""
-    check_features(blocks.num_features, "linear")
-    return TASKS[params.task].fit(comm, blocks, params, seed=seed, progress=progress, checkpoint=checkpoint)
+    if params.solver is LinearSolver.EXACT:
+        check_features(blocks.num_features, "linear")
+    return _solver(params).fit(comm, blocks, params, seed=seed, progress=progress, checkpoint=checkpoint)
 
 
 def restore(params: Linear, arrays: Mapping[str, np.ndarray], facts: Facts) -> LinearResult:
-    return TASKS[params.task].restore(params, arrays, facts)
+    return _solver(params).restore(params, arrays, facts)
+
+
+def _solver(params: Linear) -> ModuleType:
+    return SOLVERS[params.task, params.solver, bool(params.l1)]

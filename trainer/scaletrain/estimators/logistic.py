@@ -59,7 +59,9 @@ class LogisticResult:
                 "mean loss was below the tolerance"
             )
         elif not self.converged:
-            facts["warning"] = "the tolerance was not reached: raise maxIterations, scale the features, or raise l2"
+            facts["warning"] = (
+                "the tolerance was not reached: raise maxIterations (sgd: epochs), scale the features, or raise l2"
+            )
         return facts
 
     def decision(self, X_ND: Tensor) -> Tensor:

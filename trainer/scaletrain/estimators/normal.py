@@ -53,7 +53,7 @@ class NormalEquations:
         equations = cls(rows=close, moment_QQ=moment_QQ, l2=l2 / rows.scale, solver=None)
         if rows.comm.rank:
             return equations
-        return cls(rows=close, moment_QQ=moment_QQ, l2=equations.l2, solver=factor(equations._reduced()))
+        return cls(rows=close, moment_QQ=moment_QQ, l2=equations.l2, solver=factor(equations.reduced()))
 
     @classmethod
     def restored(cls, rows: LeastSquares, l2: float, saved: State) -> "NormalEquations":
@@ -83,13 +83,27 @@ class NormalEquations:
         rank, condition = self.rows.comm.broadcast(torch.tensor(found, dtype=torch.float64)).tolist()
         return int(rank), condition
 
+    def multiplied(self, point_P: Tensor) -> Tensor:
+        """The left side without l2."""
+        return self.moment_QQ[:-1, :-1] @ point_P
+
+    def reduced_right(self, right_P: Tensor) -> Tensor:
+        """r - g s/W, or r without an intercept."""
+        if not self.rows.fit_intercept:
+            return right_P[:-1]
+        lean_D, weight = self.moment_QQ[:-2, -2], self.moment_QQ[-2, -2]
+        return (right_P[:-1] - lean_D * (right_P[-1] / weight)) * ~self._is_constant_D
+
+    def with_intercept(self, coef_D: Tensor, right_P: Tensor) -> Tensor:
+        """The point with these coefficients: (w, (s - g'w)/W)."""
+        if not self.rows.fit_intercept:
+            return torch.cat([coef_D, torch.zeros(1, dtype=torch.float64)])
+        offset = (right_P[-1] - self.moment_QQ[:-2, -2] @ coef_D) / self.moment_QQ[-2, -2]
+        return torch.cat([coef_D, offset.reshape(1)])
+
     def _solution(self, right_P: Tensor) -> Tensor:
         assert self.solver is not None
-        if not self.rows.fit_intercept:
-            return torch.cat([self.solver.solve(right_P[:-1]), torch.zeros(1, dtype=torch.float64)])
-        lean_D, weight = self.moment_QQ[:-2, -2], self.moment_QQ[-2, -2]
-        coef_D = self.solver.solve((right_P[:-1] - lean_D * (right_P[-1] / weight)) * ~self._is_constant_D)
-        return torch.cat([coef_D, ((right_P[-1] - lean_D @ coef_D) / weight).reshape(1)])
+        return self.with_intercept(self.solver.solve(self.reduced_right(right_P)), right_P)
 
     @property
     def _square_D(self) -> Tensor:
@@ -103,7 +117,8 @@ class NormalEquations:
         tiny_D = 4 * torch.finfo(torch.float64).eps * self.rows.seen.peak_D
         return (self._square_D <= self.moment_QQ[-2, -2] * tiny_D**2) & self.rows.fit_intercept
 
-    def _reduced(self) -> Tensor:
+    def reduced(self) -> Tensor:
+        """G - gg'/W + l2 I, or G + l2 I without an intercept."""
         gram_DD = self.moment_QQ[:-2, :-2].clone()
         if self.rows.fit_intercept:
             lean_D = self.moment_QQ[:-2, -2]

@@ -65,9 +65,12 @@ class Nystroem:
         def mapped(block: Block) -> list[Block]:
             return [replace(piece, X_ND=self.of(piece.X_ND).to(torch.float32)) for piece in _cut(block, length)]
 
-        pieces = [piece for parts in blocks.map(mapped) for piece in parts]
-        (num_blocks,) = comm.all_reduce(torch.tensor([len(pieces)], device=comm.device)).tolist()
-        return replace(blocks, blocks=pieces, num_features=num_features, num_blocks=num_blocks)
+        store = blocks.new_store()
+        for pieces in blocks.map(mapped):
+            for piece in pieces:
+                store.append(piece)
+        (num_blocks,) = comm.all_reduce(torch.tensor([len(store)], device=comm.device)).tolist()
+        return replace(blocks, blocks=store, num_features=num_features, num_blocks=num_blocks)
 
 
 def fit_nystroem(comm: Comm, blocks: Blocks, gamma: float | None, count: int, seed: int) -> Nystroem:

@@ -33,7 +33,20 @@ from .status import (
     Status,
     Workers,
 )
-from .workload import ClassWeight, Command, KMeans, KMeansInit, Linear, LinearTask, Svm, SvmKernel, SvmLoss, Workload
+from .workload import (
+    ClassWeight,
+    Command,
+    KMeans,
+    KMeansInit,
+    Linear,
+    LinearSolver,
+    LinearTask,
+    Sgd,
+    Svm,
+    SvmKernel,
+    SvmLoss,
+    Workload,
+)
 
 __all__ = [
     "Blobs",
@@ -56,6 +69,7 @@ __all__ = [
     "KeepPods",
     "LastFailure",
     "Linear",
+    "LinearSolver",
     "LinearTask",
     "Metric",
     "Missing",
@@ -75,6 +89,7 @@ __all__ = [
     "Rule",
     "Scale",
     "ScaleJob",
+    "Sgd",
     "Spec",
     "Status",
     "Svm",

@@ -18,8 +18,32 @@ class LinearTask(StrEnum):
     CLASSIFICATION = "classification"
 
 
+class LinearSolver(StrEnum):
+    EXACT = "exact"
+    SGD = "sgd"
+
+
+class Sgd(Model):
+    """Mini-batches: each row is read twice an epoch, and a step needs the memory of a batch."""
+
+    epochs: int = Field(default=50, ge=1, le=100_000, description="Times that all rows are used, at most.")
+    batch_rows: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Rows of a step, from all workers together. Default: a 64th of the rows, at least 64 and at most 16,384.",
+    )
+    learning_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="Length of the first steps, in units of 1 / (largest curvature), which is estimated from the data. "
+        "Halved whenever an epoch makes the objective larger.",
+    )
+
+
 class Linear(Model):
-    """Linear or ridge regression, logistic or multinomial regression."""
+    """Linear regression (least squares, ridge, lasso, elastic net), logistic or multinomial regression."""
 
     task: LinearTask = Field(
         description="regression (least squares) or classification (logistic; multinomial above two classes)."
@@ -30,20 +54,49 @@ class Linear(Model):
         description="Weight of the squared norm of the coefficients; the intercept is never penalised. "
         "Regression: scikit-learn's alpha, default 0 (ordinary least squares). Classification: 1/C, default 1.",
     )
+    l1: float | None = Field(
+        default=None,
+        ge=0,
+        description="Weight of the sum of the absolute coefficients, beside the sum of squared errors and l2 * (sum of squared "
+        "coefficients): elastic net, or lasso without l2. In terms of scikit-learn's ElasticNet, with n the number of rows or the "
+        "sum of their weights: l1 = 2 n alpha l1_ratio, l2 = n alpha (1 - l1_ratio). Regression by solver: exact only.",
+    )
     fit_intercept: bool = Field(default=True, description="Whether to learn an intercept.")
     class_weight: ClassWeight = Field(
         default=ClassWeight.NONE,
         description="balanced: weigh each class by rows / (classes * rows of the class). Classification only.",
     )
-    max_iterations: int = Field(default=100, ge=1, le=100_000, description="Newton steps at most. Classification only.")
+    solver: LinearSolver = Field(
+        default=LinearSolver.EXACT,
+        description="exact: the optimum by sums over all rows. sgd: mini-batches with variance reduction, for very many features.",
+    )
+    sgd: Sgd | None = Field(default=None, description="How mini-batches go. Only with solver: sgd.")
+    max_iterations: int = Field(
+        default=100, ge=1, le=100_000, description="Newton steps at most. Classification by solver: exact only."
+    )
     tolerance: float = Field(
         default=1e-6,
         gt=0,
         le=1,
-        description="Stop when the largest component of the mean gradient is at most this. Classification only.",
+        description="Stop when the largest component of the mean gradient is at most this. Not for regression by solver: exact. "
+        "With solver: sgd the gradient is that of standardised features, in a regression also of a standardised label.",
     )
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.l1) || (self.task == 'regression' && self.solver == 'exact')",
+            message="l1 needs task: regression and solver: exact; the other solvers know no l1",
+            field_path=".l1",
+            check=lambda self: (
+                self.l1 is None or (self.task is LinearTask.REGRESSION and self.solver is LinearSolver.EXACT)
+            ),
+        ),
+        Rule(
+            cel="self.solver == 'sgd' || !has(self.sgd)",
+            message="sgd needs solver: sgd; the exact solver has no mini-batches",
+            field_path=".sgd",
+            check=lambda self: self.solver is LinearSolver.SGD or self.sgd is None,
+        ),
         Rule(
             cel="self.task == 'classification' || self.classWeight == 'none'",
             message="classWeight balanced needs task: classification; a regression has no classes",
