@@ -1,0 +1,193 @@
+"""Data four times the memory limit: passes over rows on a disk beside the same passes over rows in memory.
+
+    python -m tests.bench.larger_than_memory [--limit-mib 1024] [--times 4] [--only kmeans]
+
+Both sides fit the same rows, each in a process of its own on one core, and take turns pass by pass, so that a busy machine
+hurts both. The one that reads from the disk is in a control group with the limit; the other has no limit. Seconds are wall time:
+to wait for a disk is no CPU time. Needs root, and room for the rows in memory and on the disk. Exit status 1 if a bound is
+missed, 0 with a line that says why where no control group can be made.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from tests.bench.figure import Figure
+from tests.memory_group import memory_group, why_not
+
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+FEATURES = 64
+MIB = 1 << 20
+LEAST_SHARE = 0.7  # of the throughput in memory
+WORKLOADS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "kmeans": (
+        {"kmeans": {"clusters": 100, "init": "random", "tolerance": 0, "maxIterations": 5}},
+        {"blobs": {"features": FEATURES, "centers": 200}},
+    ),
+    "svm": (
+        {"svm": {"maxIterations": 5}},
+        {"classification": {"features": FEATURES, "flip": 0.1}},
+    ),
+}
+
+
+def compare(name: str, limit: int, times: float) -> list[Figure]:
+    """The figures of one workload."""
+    rows = int(times * limit) // (FEATURES * 4)
+    with memory_group(limit) as group, tempfile.TemporaryDirectory(prefix="larger-") as folder:
+        command = [sys.executable, "-m", "tests.bench.larger_than_memory", "--rows", str(rows), "--only", name]
+        with _started(group.command(*command, "--side", folder)) as ours, _started([*command, "--side", ""]) as peer:
+            facts, _ = _answer(ours), _answer(peer)  # they read one after the other
+            seconds = []
+            while "seconds" in (found := _answer(ours)):
+                seconds.append((found["seconds"], _answer(peer)["seconds"]))
+    return [
+        *_figures(name, seconds, facts),
+        Figure(name=f"{name}: peak RSS", ours=found["peak_rss"], peer=limit / MIB, spread=0, bound=1.0, unit="MiB"),
+    ]
+
+
+def _figures(name: str, seconds: Sequence[tuple[float, float]], facts: Mapping[str, float]) -> list[Figure]:
+    ours, peer = map(sum, zip(*seconds, strict=True))
+    longest = max(memory for _, memory in seconds)
+    # Passes that look at labels only take no time in memory.
+    ratios = [disk / memory for disk, memory in seconds if memory > longest / 10]
+    total = len(seconds) * facts["bytes"] / 1e9
+    print(f"# {name}: {facts['bytes'] / 1e9:.2f} GB of features, read and written in {facts['load']:.0f} s;")
+    print(f"# then {len(seconds)} passes: {total / ours:.2f} GB/s from the disk, {total / peer:.2f} GB/s from memory")
+    return [
+        Figure(
+            name=f"{name}: all passes",
+            ours=ours,
+            peer=peer,
+            spread=(max(ratios) - min(ratios)) / statistics.median(ratios),
+            bound=1 / LEAST_SHARE,
+        ),
+        Figure(name=f"{name}: checksums, once", ours=facts["checksum"], peer=peer / len(seconds), spread=0, bound=0.5),
+    ]
+
+
+@contextmanager
+def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=os.environ | ONE_THREAD, stdin=pipe, stdout=pipe, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, float]:
+    """What the side does next, which it begins when it is asked for."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        print("go", file=process.stdin, flush=True)
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"a side ended with {process.wait()}")
+    return json.loads(line)
+
+
+def side(name: str, rows: int, folder: str) -> None:
+    """One side: each line of stdin asks for the next thing, and a line of stdout tells what it took. No folder: in memory."""
+    from scalejob.api.v1alpha1 import Spec  # noqa: PLC0415 - after the number of threads is set
+    from scaletrain.comm import SoloComm  # noqa: PLC0415
+    from scaletrain.data.load import load  # noqa: PLC0415
+    from scaletrain.estimators import estimator_for  # noqa: PLC0415
+    from scaletrain.estimators.base import NO_CHECKPOINT  # noqa: PLC0415
+
+    def quiet(step: int, **figures: object) -> None: ...
+
+    workload, synthetic = WORKLOADS[name]
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # to read ahead costs time of the same core
+    shape = {kind: options | {"rows": rows} for kind, options in synthetic.items()}
+    cache = {"mode": "always", "path": folder} if folder else {"mode": "never"}
+    spec = Spec.model_validate(
+        {"workload": workload, "data": {"synthetic": shape, "cache": cache}, "output": {"uri": "/nowhere"}}
+    )
+    with _asked() as facts:
+        started = time.perf_counter()
+        train = load(SoloComm(), spec, 1, quiet).train
+        facts["load"] = time.perf_counter() - started
+        facts["bytes"] = rows * FEATURES * 4
+        facts["checksum"] = _checksum_seconds(train)
+    _pace()
+    estimator_for(spec.workload).fit(
+        SoloComm(), train, getattr(spec.workload, name), seed=0, progress=quiet, checkpoint=NO_CHECKPOINT
+    )
+    with _asked() as facts:
+        facts["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _pace() -> None:
+    """Makes every pass over all blocks wait until it is asked for, and tell its seconds."""
+    from scaletrain.data.blocks import Blocks  # noqa: PLC0415
+
+    unpaced = Blocks.map
+
+    def paced(self: Any, fn: Callable[[Any], Any]) -> Iterator[Any]:
+        if len(self.blocks) < self.num_blocks:  # a sample
+            yield from unpaced(self, fn)
+            return
+        with _asked() as facts:
+            started = time.perf_counter()
+            yield from unpaced(self, fn)
+            facts["seconds"] = time.perf_counter() - started
+
+    Blocks.map = paced  # type: ignore[method-assign]
+
+
+def _checksum_seconds(blocks: Any) -> float:
+    """Of the checksums of all blocks, which the first pass computes; from one of them."""
+    values = blocks.blocks[0].X_ND.numpy()
+    started = time.process_time()
+    for _ in range(10):
+        zlib.crc32(values)
+    return (time.process_time() - started) / 10 * len(blocks.blocks)
+
+
+@contextmanager
+def _asked() -> Iterator[dict[str, float]]:
+    """Waits for the question; answers with what has been put in."""
+    sys.stdin.readline()
+    facts: dict[str, float] = {}
+    yield facts
+    print(json.dumps(facts), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit-mib", type=int, default=1024, help="memory limit of the side that reads from the disk")
+    parser.add_argument("--times", type=float, default=4, help="size of the features, in limits")
+    parser.add_argument("--only", choices=WORKLOADS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.side is not None:
+        side(asked.only, asked.rows, asked.side)
+        return
+    if reason := why_not():
+        print(f"skipped: {reason}")
+        return
+    figures = []
+    for name in [asked.only] if asked.only else WORKLOADS:
+        for figure in compare(name, asked.limit_mib * MIB, asked.times):
+            print(figure, flush=True)
+            figures.append(figure)
+    sys.exit(not all(figure.is_met for figure in figures))
+
+
+if __name__ == "__main__":
+    main()
