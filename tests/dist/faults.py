@@ -73,10 +73,10 @@ def finish(attempt: Attempt) -> str:
         attempt.end()
 
 
-def run(kind: Kind, number: int, seed: int) -> Run:
+def run(kind: Kind, number: int, seed: int, jobs: Sequence[str] = tuple(JOBS)) -> Run:
     """One run, the same one for the same numbers but for the speed of the machine."""
     rng = Random(f"{seed} {number} {kind.name}")  # noqa: S311 - faults need no secrets
-    job = kind.job or rng.choice(list(JOBS))
+    job = kind.job or rng.choice(jobs)
     workers = rng.choice((2, 3, 4))
     found = Run(number=number, kind=kind.name, job=job, workers=workers)
     want = undisturbed(job)

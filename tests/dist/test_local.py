@@ -197,3 +197,39 @@ def test_jobs_of_a_file_run_in_order_until_one_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(job["name"], job["status"]["phase"]) for job in found] == [("first", "Succeeded"), ("second", "Failed")]
+
+
+def children(pid: int) -> list[int]:
+    """Of the first thread of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def ranks_of(pid: int) -> list[int]:
+    """The forks of the server that a run has started."""
+    return [
+        rank
+        for child in children(pid)
+        if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()
+        for rank in children(child)
+    ]
+
+
+def test_a_worker_that_is_told_to_end_saves_the_state_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
+    """SIGTERM to one, as from a node that is drained: a disruption and no failure, and no step is taken twice."""
+    job = command_job("preempted", "")
+    job["spec"] |= {
+        "workload": {"kmeans": {"clusters": 12, "restarts": 30, "init": "random"}},
+        "data": {"synthetic": {"blobs": {"rows": 40_000, "features": 8, "centers": 20}}},
+        "output": {"uri": str(tmp_path / "model")},
+        "checkpoint": {"everySeconds": 1},
+    }
+    with start("run", write_jobs(tmp_path, job), "--output", "json", cwd=tmp_path) as process:
+        until((tmp_path / "model" / "checkpoint").exists, seconds=60)
+        os.kill(ranks_of(process.pid)[1], signal.SIGTERM)
+        out, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    status = json.loads(out)["status"]
+    assert status["restarts"] == {"disruptions": 1, "failures": 0, "total": 1, "outOfMemory": 0, "recent": 1}
+    assert "state saved after SIGTERM at step" in status["lastFailure"]["message"]
+    assert "the fit goes on after step" in err
+    assert not (tmp_path / "model" / "checkpoint").exists()
