@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .comm import Comm
 from .data.blocks import Block, Blocks
+from .data.sparse import SparseRows
 
 
 def digest_of(state: Mapping[str, Tensor]) -> str:
@@ -44,7 +45,8 @@ def _words(block: Block) -> Tensor:
     """The SHA-256 of a block, as four int64; zeros for no rows: a rank may have blocks that are empty, or none."""
     if not len(block):
         return torch.zeros(4, dtype=torch.int64)
-    parts = {"row": block.row_N, "X": block.X_ND, "y": block.y_N, "weight": block.weight_N}
+    features = block.X_ND.tensors() if isinstance(block.X_ND, SparseRows) else {"X": block.X_ND}
+    parts = {"row": block.row_N, **features, "y": block.y_N, "weight": block.weight_N}
     digest = digest_of({name: part for name, part in parts.items() if part is not None})
     return torch.from_numpy(np.frombuffer(bytes.fromhex(digest), dtype=np.int64).copy())
 

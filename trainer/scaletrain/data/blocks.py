@@ -27,10 +27,18 @@ T = TypeVar("T")
 
 # About 4 MiB of float64 in a block: large enough for BLAS, small enough for a cache and for an even split.
 BLOCK_VALUES = 1 << 19
+# A Gram matrix of so many features takes 200 MB on every rank, and its factorisation seconds. Above, solvers do without one.
+GRAM_FEATURES = 5_000
+WIDE_ROWS = 512  # 80 MB of float64 with 20,000 features
 
 
 def rows_per_block(num_features: int) -> int:
-    """R: a power of two from 2,048 to 16,384. With fewer rows, encoding a block's D x D Gram matrix costs more than computing it."""
+    """R: a power of two from 2,048 to 16,384. With fewer rows, encoding a block's D x D Gram matrix costs more than computing it.
+
+    With too many features for that matrix it is WIDE_ROWS: what is left to encode is D numbers, and a block takes less memory.
+    """
+    if num_features > GRAM_FEATURES:
+        return WIDE_ROWS
     return max(2_048, min(16_384, 1 << (max(1, BLOCK_VALUES // num_features).bit_length() - 1)))
 
 
@@ -39,7 +47,7 @@ class Block:
     """Rows that are used together. May be empty."""
 
     row_N: Tensor  # int64, global row numbers, ascending
-    X_ND: Tensor  # float32 or float64, contiguous
+    X_ND: Tensor  # float32 or float64, contiguous; or SparseRows, which do for solvers without a Gram matrix
     y_N: Tensor | None = None  # float64 targets, or int64 numbers of classes
     weight_N: Tensor | None = None  # float64, not negative; None: all 1
 
@@ -121,6 +129,17 @@ def each(blocks: Sequence[Block], change: Callable[[Block], Block]) -> Sequence[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Where the blocks are, and whatever else grows with their rows."""
+
+    new_store: Callable[[], Store]
+    scratch: Callable[[int], Tensor]  # so many bytes, uint8, on the CPU
+
+
+MEMORY = Room(new_store=list, scratch=lambda num_bytes: torch.empty(num_bytes, dtype=torch.uint8))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
     """This rank's blocks in ascending order, and what all ranks know of the whole data set."""
 
@@ -130,7 +149,7 @@ class Blocks:
     num_blocks: int  # of all ranks; bounds how many partial sums are added
     classes: np.ndarray | None = None  # int64, bool or str, ascending: the labels behind the numbers in y_N
     threads: int = 1
-    new_store: Callable[[], Store] = list  # where blocks that are made from these are kept
+    room: Room = MEMORY
     _pools: dict[int, ThreadPoolExecutor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -157,7 +176,7 @@ class Blocks:
 
     def stored(self, change: Callable[[Block], Block], num_features: int) -> "Blocks":
         """What `change` makes of the blocks, kept in a store of the same kind."""
-        store = self.new_store()
+        store = self.room.new_store()
         for block in self.map(change):
             store.append(block)
         return replace(self, blocks=store, num_features=num_features)

@@ -9,6 +9,7 @@ import numpy as np
 
 from scaletrain.errors import InvalidData
 
+from .sparse import SparseRows
 from .table import Table
 
 # Squares of such values, times weights of that size, times any number of rows, are finite.
@@ -35,7 +36,8 @@ def clean(table: Table, rules: Rules) -> Table:
 
 
 def _has_missing(table: Table) -> np.ndarray:
-    missing_N = np.isnan(table.X_ND).any(axis=1)
+    is_finite = isinstance(table.X_ND, SparseRows)
+    missing_N = np.zeros(len(table), dtype=bool) if is_finite else np.isnan(table.X_ND).any(axis=1)
     return missing_N if table.y_N is None else missing_N | _missing_labels(table.y_N)
 
 

@@ -98,11 +98,11 @@ def _head(file: File, types: Mapping[str, pa.DataType] | None = None) -> pa.Tabl
 def _parse(part: Part, types: Mapping[str, pa.DataType], columns: list[str]) -> pa.Table:
     with part.file.open() as stream:
         names, _ = _header(part.file, stream)
-        text = _lines(stream, *part.span)
+        text = lines(stream, *part.span)
     return _table(part.file, names, text, _converting(types, columns))
 
 
-def _lines(stream: BinaryIO, start: int, stop: int) -> bytes:
+def lines(stream: BinaryIO, start: int, stop: int) -> bytes:
     """The lines that begin at bytes from `start` to before `stop`. A line begins after each line feed."""
     stream.seek(start - 1)
     text = stream.read(stop - start + 1)

@@ -6,7 +6,6 @@ Legend: N rows of a batch.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,12 +18,14 @@ from scaletrain.storage.file import File
 
 from .arrays import ArrayReader
 from .arrow import ArrowReader
+from .blocks import GRAM_FEATURES
 from .delimited import CsvReader
 from .exchange import broadcast_json, gather_json
 from .find import find_files
+from .libsvm import LABEL, LibsvmReader, check_fields, looked_at
 from .parquet import ParquetReader
 from .partitions import PartitionedReader, key_types
-from .reader import Batch, Part, Reader, Vocabulary, Wanted, numbers
+from .reader import Batch, Part, Reader, Vocabulary, Wanted, first_rows, numbers
 from .schema import Opened, choose_columns, is_numeric
 from .table import Columns, LabelKind, Origin, Table
 
@@ -35,6 +36,7 @@ READERS: Mapping[FileFormat, type[Reader]] = {
     FileFormat.CSV: CsvReader,
     FileFormat.ARROW: ArrowReader,
     FileFormat.NPY: ArrayReader,
+    FileFormat.LIBSVM: LibsvmReader,
 }
 
 
@@ -103,6 +105,8 @@ def open_files(comm: Comm, files: Files, label_kind: LabelKind, threads: int) ->
     """Looks at the files. InvalidData names file and column; on rank 0, which then ends the others."""
     pa.set_cpu_count(threads)
     seen = broadcast_json(comm, _look(files, label_kind) if comm.rank == 0 else None)
+    if seen["format"] == FileFormat.LIBSVM:
+        return _open_libsvm(comm, _parts(seen), label_kind)
     reader = _reader(FileFormat(seen["format"]), seen["root"], seen["keys"])
     columns = Columns(features=tuple(seen["features"]), is_single=seen["is_single"], are_named=reader.has_names)
     return FileSource(
@@ -116,13 +120,37 @@ def open_files(comm: Comm, files: Files, label_kind: LabelKind, threads: int) ->
             types=seen["types"],
         ),
         label_kind=label_kind,
-        parts=_counted(comm, reader, [Part(**{**part, "span": tuple(part["span"])}) for part in seen["parts"]]),
+        parts=_counted(comm, reader, _parts(seen)),
     )
+
+
+def _open_libsvm(comm: Comm, parts: Sequence[Part], label_kind: LabelKind) -> FileSource:
+    """Its columns are known only when every part has been looked at."""
+    reader, counted = looked_at(comm, parts)
+    label = LABEL if label_kind is not LabelKind.NONE else None
+    columns = Columns(
+        features=reader.features, is_single=False, are_named=False, is_sparse=len(reader.features) > GRAM_FEATURES
+    )
+    return FileSource(
+        columns=columns,
+        reader=reader,
+        wanted=Wanted(features=columns.features, label=label, weight=None, dtype=np.dtype(np.float64), types={}),
+        label_kind=label_kind,
+        parts=counted,
+    )
+
+
+def _parts(seen: Mapping[str, Any]) -> list[Part]:
+    return [Part(**{**part, "span": tuple(part["span"])}) for part in seen["parts"]]
 
 
 def _look(files: Files, label_kind: LabelKind) -> dict[str, Any]:
     """All that rank 0 tells the others."""
     file_format, found = find_files(files)
+    if file_format is FileFormat.LIBSVM:
+        check_fields(files)
+        parts = _of_each(LibsvmReader().parts, found.files)
+        return {"format": file_format, "parts": [asdict(part) for of_file in parts for part in of_file]}
     keys = key_types(found, READERS[file_format]().schema(found.files[0]))
     reader = _reader(file_format, found.root, keys)
     opened = Opened(schemas=dict(zip(found.files, _of_each(reader.schema, found.files), strict=True)), reader=reader)
@@ -172,11 +200,4 @@ def _counted(comm: Comm, reader: Reader, parts: Sequence[Part]) -> list[Part]:
         return list(parts)
     counts = {int(n): count for rank in gather_json(comm, mine) for n, count in rank.items()}
     known = [replace(part, num_rows=counts.get(n, part.num_rows)) for n, part in enumerate(parts)]
-    return [replace(part, first_row=first) for part, first in zip(known, _first_rows(known), strict=True)]
-
-
-def _first_rows(parts: Sequence[Part]) -> list[int]:
-    """For each part the rows of the same file before it."""
-    starts = [0, *accumulate(part.num_rows or 0 for part in parts)]
-    first_of_file: dict[str, int] = {}
-    return [start - first_of_file.setdefault(part.path, start) for part, start in zip(parts, starts, strict=False)]
+    return [replace(part, first_row=first) for part, first in zip(known, first_rows(known), strict=True)]

@@ -17,6 +17,9 @@ ENDINGS = {
     ".ipc": FileFormat.ARROW,
     ".npy": FileFormat.NPY,
     ".npz": FileFormat.NPY,
+    ".libsvm": FileFormat.LIBSVM,
+    ".svmlight": FileFormat.LIBSVM,
+    ".svm": FileFormat.LIBSVM,
 }
 
 

@@ -17,11 +17,13 @@ from scaletrain.comm import Comm
 from scaletrain.errors import InvalidData
 from scaletrain.estimators.base import Progress
 
-from .blocks import Block, Blocks, Store, each, heads, own_blocks, rows_per_block
+from .allowed import check_sparse
+from .blocks import MEMORY, Block, Blocks, Room, Store, each, heads, own_blocks, rows_per_block
 from .check import Rules, clean
 from .classes import Met, agree
-from .room import Need, Surroundings, new_store
+from .room import Need, Surroundings, room_for
 from .sources import open_source
+from .sparse import SparseRows, join
 from .split import held_back
 from .table import Columns, LabelKind, Source, Table
 
@@ -85,11 +87,13 @@ def load(comm: Comm, spec: Spec, threads: int, progress: Progress) -> Dataset:
     if source.num_rows == 0:
         raise InvalidData(f"{describe(spec)}: no rows")
     num_features = len(source.columns.features)
+    if source.columns.is_sparse:
+        check_sparse(spec, num_features, comm.device)
     own = own_blocks(source.num_rows, num_features, comm.rank, comm.size)
     length = rows_per_block(num_features)
     rows = range(own.start * length, min(own.stop * length, source.num_rows))
-    make = _new_store(comm, spec, source, len(rows))
-    train, held = (_Kept(blocks=make(), met=Met()) for _ in range(2))
+    room = _room(comm, spec, source, len(rows))
+    train, held = (_Kept(blocks=room.new_store(), met=Met()) for _ in range(2))
     tables = (clean(table, _rules(spec, source.columns.features)) for table in source.read(rows))
     for num_read, table in enumerate(_whole_blocks(tables, length), 1):
         for kept, part in zip((train, held), _split(table, spec), strict=True):
@@ -102,16 +106,18 @@ def load(comm: Comm, spec: Spec, threads: int, progress: Progress) -> Dataset:
         num_features=num_features,
         num_blocks=-(-source.num_rows // length),
         threads=threads,
-        new_store=make,
+        room=room,
     )
     return _dataset(comm, spec, source, (train, held), unnumbered)
 
 
-def _new_store(comm: Comm, spec: Spec, source: Source, num_rows: int) -> Callable[[], Store]:
-    """What makes the stores for this rank's rows, of which there are `num_rows`."""
+def _room(comm: Comm, spec: Spec, source: Source, num_rows: int) -> Room:
+    """Where this rank's rows are kept, of which there are `num_rows`."""
     assert spec.data is not None
+    if source.columns.is_sparse:
+        return MEMORY
     need = Need.of(num_rows, source.columns, spec.prepare or Prepare())
-    return new_store(need, spec.data.cache, Surroundings.of(comm, os.environ), comm.device)
+    return room_for(need, spec.data.cache, Surroundings.of(comm, os.environ), comm.device)
 
 
 def describe(spec: Spec) -> str:
@@ -140,9 +146,9 @@ def _whole_blocks(tables: Iterable[Table], length: int) -> Iterator[Table]:
 
 
 def _joined(pieces: list[Table]) -> Table:
-    def column(name: str) -> np.ndarray | None:
+    def column(name: str) -> np.ndarray | SparseRows | None:
         parts = [getattr(piece, name) for piece in pieces]
-        return None if parts[0] is None else np.concatenate(parts)
+        return None if parts[0] is None else join(parts)
 
     if len(pieces) == 1:
         return pieces[0]
@@ -177,7 +183,9 @@ def _dataset(comm: Comm, spec: Spec, source: Source, kept: tuple[_Kept, _Kept], 
 
 
 def _block(table: Table, device: torch.device) -> Block:
-    def tensor(values: np.ndarray | None) -> torch.Tensor | None:
+    def tensor(values: np.ndarray | SparseRows | None) -> torch.Tensor | SparseRows | None:
+        if isinstance(values, SparseRows):
+            return values
         return None if values is None else torch.from_numpy(np.require(values, requirements="CW")).to(device)
 
     return Block(**{name: tensor(getattr(table, name)) for name in ("row_N", "X_ND", "y_N", "weight_N")})

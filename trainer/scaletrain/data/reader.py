@@ -6,6 +6,7 @@ Legend: N rows of a batch, D features.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -149,3 +150,10 @@ class Vocabulary:
             self._position[value] = len(self.labels)
             self.labels.append(float(value) if isinstance(value, Decimal) else value)
         return self._position[value]
+
+
+def first_rows(parts: Sequence[Part]) -> list[int]:
+    """For each part the rows of the same file before it."""
+    starts = [0, *accumulate(part.num_rows or 0 for part in parts)]
+    first_of_file: dict[str, int] = {}
+    return [start - first_of_file.setdefault(part.path, start) for part, start in zip(parts, starts, strict=False)]

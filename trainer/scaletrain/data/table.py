@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from .sparse import SparseRows
+
 
 class LabelKind(Enum):
     """What the workload learns: nothing, a number, or a class."""
@@ -34,7 +36,7 @@ class Table:
 
     origin: Origin
     row_N: np.ndarray  # int64, global numbers
-    X_ND: np.ndarray  # float32 or float64, C order
+    X_ND: np.ndarray | SparseRows  # float32 or float64, C order
     y_N: np.ndarray | None = None  # float64 numbers, or int64 positions in the source's `labels`
     weight_N: np.ndarray | None = None  # float64
 
@@ -64,6 +66,7 @@ class Columns:
     features: tuple[str, ...]
     is_single: bool  # float32 holds every value exactly
     are_named: bool  # by the user's own columns, not by their places
+    is_sparse: bool = False  # tables have SparseRows
 
 
 class Source(Protocol):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
+from scaletrain.data.sparse import Shifted, SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
@@ -79,7 +80,7 @@ class LeastSquares:
         coef_D, offset = point_P[:-1].to(self.comm.device), float(point_P[-1])
 
         def partial(block: Block) -> list[Tensor]:
-            X_ND = self._centred(block, torch.float64)
+            X_ND = self._centred(block)
             residual_N = block.y_N.to(torch.float64) - self.shift_y - (X_ND @ coef_D + offset)
             weighted_N = residual_N * self._costs(block)
             return [self._slope(weighted_N, X_ND), (weighted_N @ residual_N).reshape(1)]
@@ -94,7 +95,7 @@ class LeastSquares:
         coef_D, offset = vector_P[:-1].to(self.comm.device), float(vector_P[-1])
 
         def partial(block: Block) -> list[Tensor]:
-            X_ND = self._centred(block, torch.float64)
+            X_ND = self._centred(block)
             return [self._slope((X_ND @ coef_D + offset) * self._costs(block), X_ND)]
 
         norm_P = self.norm_Q[:-1]
@@ -104,12 +105,20 @@ class LeastSquares:
         """The sums of squares of the columns sqrt(c) * (x - shift, 1, y - shift_y), float64 (Q,), in one pass."""
 
         def partial(block: Block) -> list[Tensor]:
-            X_ND, cost_N = self._centred(block, torch.float64), self._costs(block)
+            X_ND, cost_N = block.X_ND.to(torch.float64), self._costs(block)
+            first_D, second_D = product(cost_N[None], X_ND)[0], product(cost_N[None], X_ND.square())[0]
+            shift_D = self.shift_D.to(block.device)
+            square_D = (second_D - 2 * shift_D * first_D + shift_D**2 * cost_N.sum()).clamp_(min=0)
             target_N = block.y_N.to(torch.float64) - self.shift_y
             rest_2 = torch.stack([cost_N.sum(), cost_N @ target_N.square()])
-            return [torch.cat([product(cost_N[None], X_ND.square())[0], rest_2])]
+            return [torch.cat([square_D, rest_2])]
 
-        return sum_blocks(self.comm, self.blocks, partial, [self.norm_Q**2])[0]
+        # About 0 first, so that the zeros of sparse rows stay: digits that cancel do not matter to what only scales.
+        rounded_D = self.blocks.num_rows * self.seen.peak_D**2 * 1e-9
+        bound_Q = self.norm_Q**2 + torch.cat([rounded_D, torch.zeros(2, dtype=torch.float64)])
+        (square_Q,) = sum_blocks(self.comm, self.blocks, partial, [bound_Q])
+        square_Q[:-2][self.is_constant_D] = 0
+        return square_Q
 
     def intercept(self, point_P: Tensor) -> float:
         return self.shift_y + float(point_P[-1] - (self.shift_D * point_P[:-1]).sum()) if self.fit_intercept else 0.0
@@ -129,8 +138,11 @@ class LeastSquares:
             columns_NQ *= self._costs(block).sqrt().to(dtype)[:, None]
         return columns_NQ
 
-    def _centred(self, block: Block, dtype: torch.dtype) -> Tensor:
-        X_ND = block.X_ND.to(dtype, copy=True).sub_(self.shift_D.to(block.device, dtype))
+    def _centred(self, block: Block) -> Tensor | Shifted:
+        """x - shift, float64."""
+        if isinstance(block.X_ND, SparseRows):
+            return Shifted(block.X_ND, self.shift_D)
+        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(self.shift_D.to(block.device))
         self._clear_constant(X_ND)
         return X_ND
 
@@ -188,10 +200,11 @@ def _sample_means(comm: Comm, blocks: Blocks, high_C: Tensor, low_C: Tensor) -> 
     middle_C = (high_C + low_C) / 2
 
     def partial(block: Block) -> list[Tensor]:
-        X_NC = torch.cat([block.X_ND.to(torch.float64), block.y_N.to(torch.float64)[:, None]], dim=1)
-        count = torch.full((1,), float(len(block)), dtype=torch.float64, device=block.device)
-        return [count, X_NC.sub_(middle_C.to(block.device)).sum(0)]
+        one_N, y_N = torch.ones(len(block), dtype=torch.float64, device=block.device), block.y_N.to(torch.float64)
+        sum_C = torch.cat([product(one_N[None], block.X_ND.to(torch.float64))[0], y_N.sum().reshape(1)])
+        return [one_N.sum().reshape(1), sum_C - len(block) * middle_C.to(block.device)]
 
     rows = torch.full((1,), float(max(1, blocks.num_rows)), dtype=torch.float64)
-    count, sum_C = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * (high_C - low_C) * SLACK])
+    reach_C = (high_C - low_C) * SLACK + 1e-9 * torch.maximum(high_C.abs(), low_C.abs())
+    count, sum_C = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * reach_C])
     return middle_C + sum_C / count.clamp(min=1)

@@ -1,9 +1,8 @@
 """What the solvers can bear; docs/limits.md says it to users."""
 
+from scaletrain.data.blocks import GRAM_FEATURES
 from scaletrain.errors import InvalidSpec
 
-# A Gram matrix of 5,000 features takes 200 MB on every rank, and its factorisation seconds. Above, solvers multiply by it only.
-GRAM_FEATURES = 5_000
 MAX_FEATURES = 20_000
 
 

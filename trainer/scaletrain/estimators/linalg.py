@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scaletrain.data.sparse import Shifted, SparseRows
+
 # Directions of the scaled matrix below this share of the largest one are taken for linear dependence. In terms of the
 # columns of the data it is the square root: 1e-6, as LinearRegression's `tol` in scikit-learn.
 RANK_TOLERANCE = 1e-12
@@ -29,8 +31,10 @@ def gram(X_ND: Tensor) -> Tensor:
     return torch.from_numpy(np.matmul(values.T, values))
 
 
-def product(A_KN: Tensor, X_ND: Tensor) -> Tensor:
+def product(A_KN: Tensor, X_ND: Tensor | SparseRows | Shifted) -> Tensor:
     """A X for few rows K; on the CPU by numpy, which is twice as fast as torch then."""
+    if isinstance(X_ND, SparseRows | Shifted):
+        return X_ND.left(A_KN)
     if not is_on_cpu(X_ND):
         return A_KN @ X_ND
     return torch.from_numpy(np.matmul(A_KN.numpy(), X_ND.numpy()))

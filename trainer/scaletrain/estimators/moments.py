@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
+from scaletrain.data.sparse import SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
@@ -55,8 +56,10 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
     there_D = middle_D.to(comm.device)
 
     def partial(block: Block) -> list[Tensor]:
-        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(there_D)
         weight_N = row_weights(block) if weighted else _ones(block)
+        if isinstance(block.X_ND, SparseRows):
+            return _sparse_sums(block.X_ND, weight_N, middle_D)
+        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(there_D)
         return [weight_N.sum(), weight_N @ X_ND, weight_N @ X_ND.square_()]
 
     bound = torch.tensor(max(blocks.num_rows, 1) * largest, dtype=torch.float64)
@@ -72,6 +75,14 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
         dtype=seen.dtype,
         is_weighted=seen.is_weighted,
     )
+
+
+def _sparse_sums(X_ND: SparseRows, weight_N: Tensor, middle_D: Tensor) -> list[Tensor]:
+    """What `moments` sums over a block, from sums about 0."""
+    first_D, second_D = X_ND.left(weight_N[None])[0], X_ND.square().left(weight_N[None])[0]
+    weight = weight_N.sum()
+    square_D = second_D - 2 * middle_D * first_D + middle_D**2 * weight
+    return [weight, first_D - middle_D * weight, square_D.clamp_(min=0)]
 
 
 def row_weights(block: Block) -> Tensor:
@@ -141,7 +152,7 @@ def ends(comm: Comm, blocks: Blocks) -> Ends:
     )
 
 
-def _high_and_negative_low(X_ND: Tensor) -> list[Tensor]:
+def _high_and_negative_low(X_ND: Tensor | SparseRows) -> list[Tensor]:
     """Maxima of x and of -x by column, float64; infinity where there is a NaN, because a maximum over ranks may drop NaN.
 
     Rows are folded first: maxima of long rows are computed three times faster than those of short ones.
@@ -149,6 +160,8 @@ def _high_and_negative_low(X_ND: Tensor) -> list[Tensor]:
     N, D = X_ND.shape
     if not N:
         return [torch.full((D,), -torch.inf, dtype=torch.float64, device=X_ND.device)] * 2
+    if isinstance(X_ND, SparseRows):
+        return [torch.from_numpy(X_ND.max(axis=0)), torch.from_numpy(-X_ND.min(axis=0))]
     whole = N - N % FOLD
     folded, rest = X_ND[:whole].reshape(-1, FOLD * D), X_ND[whole:]
     high = torch.cat([folded.amax(0).view(FOLD, D), rest] if whole else [rest]).amax(0)

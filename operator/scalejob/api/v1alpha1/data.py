@@ -88,6 +88,7 @@ class FileFormat(StrEnum):
     CSV = "csv"
     ARROW = "arrow"
     NPY = "npy"
+    LIBSVM = "libsvm"
 
 
 class Files(Model):
@@ -101,8 +102,8 @@ class Files(Model):
     )
     format: FileFormat | None = Field(
         default=None,
-        description="parquet, csv, arrow (IPC files and streams: .arrow, .arrows, .feather, .ipc) or npy (.npy and .npz);"
-        " default: by the ending of the name.",
+        description="parquet, csv, arrow (IPC files and streams: .arrow, .arrows, .feather, .ipc), npy (.npy and .npz) or libsvm"
+        " (.libsvm, .svmlight, .svm: the label is called `label`, features by their numbers); default: by the ending of the name.",
     )
     label: Column | None = Field(
         default=None, description="The column to learn. Needed by linear and svm; kept out of the features."
