@@ -1,6 +1,8 @@
 """One line of a benchmark's report."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,18 +15,55 @@ class Figure:
     spread: float  # of ours: (largest - smallest) / median
     bound: float  # ours / peer at most
     unit: str = "s"
+    peer_spread: float = 0.0
+    quality: tuple[float, float] | None = None  # ours and the peer's: an objective or inertia, less is better
+    tolerance: float = 0.0  # of ours above the peer's, relative
 
     @property
     def ratio(self) -> float:
         return self.ours / self.peer
 
     @property
+    def excess(self) -> float:
+        """By how much our objective is above the peer's, relative; below 0 if ours is better."""
+        return self.quality[0] / self.quality[1] - 1 if self.quality else 0.0
+
+    @property
     def is_met(self) -> bool:
-        return self.ratio <= self.bound
+        return self.ratio <= self.bound and self.excess <= self.tolerance
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "ratio": self.ratio, "excess": self.excess, "is_met": self.is_met}
 
     def __str__(self) -> str:
         verdict = "ok" if self.is_met else "MISSED"
+        quality = f"  objectives {self.quality[0]:.9g} and {self.quality[1]:.9g}" if self.quality else ""
         return (
-            f"{self.name:36s} {self.ours:9.3f} {self.unit}  peer {self.peer:9.3f} {self.unit}  ratio {self.ratio:5.2f}"
-            f"  bound {self.bound:4.2f}  spread {self.spread:4.0%}  {verdict}"
+            f"{self.name:44s} {self.ours:9.3f} {self.unit} ±{self.spread / 2:3.0%}  peer {self.peer:9.3f} {self.unit} "
+            f"±{self.peer_spread / 2:3.0%}  ratio {self.ratio:5.2f}  bound {self.bound:5.3f}  {verdict}{quality}"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """A peer that cannot be had here."""
+
+    name: str
+    reason: str
+
+    is_met = True
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.name:44s} not available: {self.reason}"
+
+
+Line = Figure | Absent
+
+
+def spread(values: Iterable[float]) -> float:
+    """(largest - smallest) / median."""
+    ordered = sorted(values)
+    return (ordered[-1] - ordered[0]) / ordered[len(ordered) // 2]

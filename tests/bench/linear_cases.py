@@ -1,0 +1,97 @@
+"""Least squares and logistic regression beside scikit-learn's."""
+
+from functools import partial
+from typing import Any
+
+from tests.bench.case import Case, Data, Fit, Judge
+from tests.bench.ours import blocks_of, fit_of
+from tests.bench.svm_cases import classes
+
+ROWS, FEATURES = 200_000, 100
+L2 = 1.0
+
+
+def regression(scale: float) -> Data:
+    import numpy as np  # noqa: PLC0415 - after the number of threads is set, here and below
+
+    rng, rows = np.random.default_rng(0), max(1_000, int(ROWS * scale))
+    X = rng.standard_normal((rows, FEATURES)).astype("float32")
+    return X, X @ rng.standard_normal(FEATURES) + 0.3 + rng.standard_normal(rows)
+
+
+def squares(data: Data, l2: float, w: Any, b: float) -> float:
+    import numpy as np  # noqa: PLC0415
+
+    X, y = data
+    left = y - X.astype(np.float64) @ np.ravel(w) - b
+    return float(left @ left) + l2 * float(np.ravel(w) @ np.ravel(w))
+
+
+def log_loss(data: Data, w: Any, b: float) -> float:
+    """The sum of the losses, with C = 1 as in LogisticRegression."""
+    import numpy as np  # noqa: PLC0415
+
+    X, y = data
+    z = np.where(y > 0, 1, -1) * (X.astype(np.float64) @ np.ravel(w) + b)
+    return float(np.logaddexp(0, -z).sum()) + 0.5 * float(np.ravel(w) @ np.ravel(w))
+
+
+def our_squares(data: Data, *, l2: float) -> tuple[Fit, Judge]:
+    fit = fit_of("linear", {"task": "regression", "l2": l2}, blocks_of(data))
+    return fit, lambda model: squares(data, l2, model.coef_D, float(model.intercept))
+
+
+def our_logistic(data: Data) -> tuple[Fit, Judge]:
+    fit = fit_of("linear", {"task": "classification"}, blocks_of(data))
+    return fit, lambda model: log_loss(data, model.coef_KD, float(model.intercept_K[0]))
+
+
+def _fitted(data: Data, model: Any, judge: Any) -> tuple[Fit, Judge]:
+    return lambda: model.fit(*data), lambda model: judge(model.coef_, float(model.intercept_.item()))
+
+
+def linear_regression(data: Data) -> tuple[Fit, Judge]:
+    from sklearn.linear_model import LinearRegression  # noqa: PLC0415
+
+    return _fitted(data, LinearRegression(), partial(squares, data, 0.0))
+
+
+def ridge(data: Data) -> tuple[Fit, Judge]:
+    from sklearn.linear_model import Ridge  # noqa: PLC0415
+
+    return _fitted(data, Ridge(L2), partial(squares, data, L2))
+
+
+def lbfgs(data: Data) -> tuple[Fit, Judge]:
+    """Until the objective is within 1e-6 of the least one: with the default `tol` it stops above."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    return _fitted(data, LogisticRegression(tol=1e-5, max_iter=1_000), partial(log_loss, data))
+
+
+CASES = (
+    Case(
+        name=f"linear regression {ROWS:,} x {FEATURES}",
+        times=8,
+        data=regression,
+        ours=partial(our_squares, l2=0.0),
+        peer=linear_regression,
+        tolerance=1e-6,
+    ),
+    Case(
+        name=f"ridge {ROWS:,} x {FEATURES}",
+        times=1,
+        data=regression,
+        ours=partial(our_squares, l2=L2),
+        peer=ridge,
+        tolerance=1e-6,
+    ),
+    Case(
+        name=f"logistic {ROWS:,} x {FEATURES} (lbfgs)",
+        times=3,
+        data=partial(classes, rows=ROWS, dtype="float32"),
+        ours=our_logistic,
+        peer=lbfgs,
+        tolerance=1e-6,
+    ),
+)
