@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import torch
 from scalejob.api.v1alpha1 import Prepare, Spec
 from scaletrain.comm import Comm
 from scaletrain.data import cache
-from scaletrain.data.blocks import Block, Blocks
+from scaletrain.data.blocks import Block, Blocks, Room
 from scaletrain.data.cache import BlockFile, Disk
 from scaletrain.data.load import Dataset, load
 from scaletrain.errors import CacheLost, InvalidData
 from scaletrain.estimators import estimator_for
+from scaletrain.estimators.nearest import RowState
 from scaletrain.evaluate import evaluate
 from scaletrain.prepare.preparation import fit_preparation
 from tests.ranks import on_ranks
@@ -105,10 +107,11 @@ def test_the_same_rows_with_and_without_a_cache(uri: str, tmp_path: Path, job: d
 @contextmanager
 def on_disk(folder: Path, blocks: Blocks) -> Iterator[Blocks]:
     """The same blocks in a file."""
-    store = BlockFile(Disk(folder=folder, limit=1 << 30), CPU)
+    disk = Disk(folder=folder, limit=1 << 30)
+    store = BlockFile(disk, CPU)
     for block in blocks.blocks:
         store.append(block)
-    yield replace(blocks, blocks=store)
+    yield replace(blocks, blocks=store, room=Room(new_store=partial(BlockFile, disk, CPU), scratch=disk.scratch))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -237,12 +240,12 @@ def test_a_cache_that_outgrows_its_limit_ends(tmp_path: Path) -> None:
 def test_the_room_of_a_file_is_given_back(tmp_path: Path) -> None:
     """As soon as nobody has it: the rows as they were read go when the prepared ones are there."""
     store = make_file(tmp_path)
-    disk, number = store._disk, store._file
+    disk, descriptor = store._disk, store._file
     assert disk.used > 0
     del store
     assert disk.used == 0
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(number)
+        os.fstat(descriptor)
 
 
 WAITING = """
@@ -268,3 +271,18 @@ def test_nothing_stays_when_the_process_is_killed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert found == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_rows_go_to_the_disk_with_them(tmp_path: Path) -> None:
+    """What an estimator keeps for each row lies in a file too, counts for the limit, and is given back."""
+    store = make_file(tmp_path)
+    disk = store._disk
+    before = disk.used
+    blocks = Blocks(
+        blocks=store, num_rows=300, num_features=4, num_blocks=3, room=Room(new_store=list, scratch=disk.scratch)
+    )
+    state = RowState(blocks, 7, torch.int64)
+    assert state.of(store[1]).tolist() == [7] * 100
+    assert disk.used == before + 300 * 8
+    del state
+    assert disk.used == before

@@ -11,13 +11,16 @@ Legend: N rows of a block, D features.
 """
 
 import errno
+import mmap
 import os
 import tempfile
 import weakref
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from math import prod
 from pathlib import Path
 
@@ -60,25 +63,41 @@ class Disk:
 
     folder: Path
     limit: int  # bytes of all files together
-    _used: dict[int, int] = field(default_factory=dict)  # by the descriptor of the file
+    _used: Counter[int] = field(default_factory=Counter)  # by the number of the file
+    _numbers: Iterator[int] = field(default_factory=count)
 
     @property
     def used(self) -> int:
         """Bytes of the files that are there."""
         return sum(self._used.values())
 
-    def take(self, file: int, length: int) -> None:
+    def take(self, number: int, length: int) -> None:
         """InvalidData if the file may not grow so much."""
         if self.used + length > self.limit:
             raise InvalidData(
                 f"data.cache: more than the {readable(self.limit)} that a process may use in {self.folder} are needed:"
                 " raise data.cache.sizeLimit, or take more workers"
             )
-        self._used[file] = self._used.get(file, 0) + length
+        self._used[number] += length
 
-    def close(self, file: int) -> None:
-        self._used.pop(file, None)
-        os.close(file)
+    def forget(self, number: int) -> None:
+        self._used.pop(number, None)
+
+    @contextmanager
+    def file(self) -> Iterator[tuple[int, int]]:
+        """A new file without a name: its descriptor, to be duplicated by who wants to keep it, and its number."""
+        with _told(self), tempfile.TemporaryFile(dir=self.folder, prefix="scalejob-cache-") as file:
+            yield file.fileno(), next(self._numbers)
+
+    def scratch(self, num_bytes: int) -> Tensor:
+        """uint8, mapped to a file: the kernel moves it to the disk when memory is short."""
+        length = max(num_bytes, 1)
+        with self.file() as (file, number):
+            self.take(number, length)
+            os.posix_fallocate(file, 0, length)  # without room, writing to memory would end the process
+            pages = mmap.mmap(file, length)
+        weakref.finalize(pages, self.forget, number)
+        return torch.frombuffer(pages, dtype=torch.uint8)[:num_bytes]
 
 
 class BlockFile(StoredBlocks):
@@ -90,9 +109,10 @@ class BlockFile(StoredBlocks):
         self._heads: list[Head] = []
         self._is_checked = bytearray()
         self._size = 0
-        with _told(disk), tempfile.TemporaryFile(dir=disk.folder, prefix="scalejob-cache-") as file:
-            self._file = os.dup(file.fileno())
-        weakref.finalize(self, disk.close, self._file)
+        with disk.file() as (file, self._number):
+            self._file = os.dup(file)
+        weakref.finalize(self, os.close, self._file)
+        weakref.finalize(self, disk.forget, self._number)
 
     @property
     def heads(self) -> Sequence[Head]:
@@ -108,7 +128,7 @@ class BlockFile(StoredBlocks):
         buffer = torch.zeros(length, dtype=torch.uint8)
         for name, piece in pieces.items():
             _cut(buffer, piece).copy_(getattr(block, name))
-        self._disk.take(self._file, length)
+        self._disk.take(self._number, length)
         with _told(self._disk):
             _write(self._file, buffer, self._size)
         self._records.append(

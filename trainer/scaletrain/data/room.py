@@ -6,7 +6,7 @@ more as they are prepared, for the time of the preparation both.
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from scaletrain.comm import Comm
 from scaletrain.errors import InvalidData
 from scaletrain.storage.uri import local_path
 
-from .blocks import Store
+from .blocks import MEMORY, Room
 from .cache import BlockFile, Disk, free, readable
 from .exchange import gather_json
 from .table import Columns
@@ -68,12 +68,13 @@ class Surroundings:
         )
 
 
-def new_store(need: Need, cache: Cache, around: Surroundings, device: torch.device) -> Callable[[], Store]:
-    """What makes the stores for this rank's rows. InvalidData if a cache is needed and has no room."""
+def room_for(need: Need, cache: Cache, around: Surroundings, device: torch.device) -> Room:
+    """Where this rank's rows are kept. InvalidData if a cache is needed and has no room."""
     if not _is_cached(need, cache.mode, around, device):
-        return list
+        return MEMORY
     folder = local_path(cache.path, "data.cache.path") if cache.path else Path(tempfile.gettempdir())
-    return partial(BlockFile, Disk(folder=folder, limit=_room(need, folder, cache, around)), device)
+    disk = Disk(folder=folder, limit=_allowed(need, folder, cache, around))
+    return Room(new_store=partial(BlockFile, disk, device), scratch=disk.scratch)
 
 
 def _is_cached(need: Need, mode: CacheMode, around: Surroundings, device: torch.device) -> bool:
@@ -89,7 +90,7 @@ def _available(around: Surroundings, device: torch.device) -> int:
     return memory_limit.share(around.processes, around.ranks_here)
 
 
-def _room(need: Need, folder: Path, cache: Cache, around: Surroundings) -> int:
+def _allowed(need: Need, folder: Path, cache: Cache, around: Surroundings) -> int:
     """Bytes that this rank may write there."""
     allowed = cache.size_limit_bytes // around.processes if cache.size_limit_bytes is not None else sys.maxsize
     if need.total > allowed:

@@ -75,12 +75,12 @@ def square_bound(data: Points, C_KD: Tensor) -> Tensor:
 
 
 class RowState:
-    """Numbers that belong to rows: one tensor for each of this rank's blocks, in memory even if the blocks are not."""
+    """Numbers that belong to rows: one tensor for each of this rank's blocks, in memory that goes to the disk if they do."""
 
     def __init__(self, blocks: Blocks, fill: float, dtype: torch.dtype) -> None:
-        self._values = {
-            head.first_row: torch.full((head.num_rows,), fill, dtype=dtype, device=head.device) for head in blocks.heads
-        }
+        lengths = [head.num_rows for head in blocks.heads]
+        values = blocks.room.scratch(sum(lengths) * dtype.itemsize).view(dtype).fill_(fill).split(lengths)
+        self._values = {head.first_row: part.to(head.device) for head, part in zip(blocks.heads, values, strict=True)}
 
     def of(self, block: Block) -> Tensor:
         """May be changed in place, by one thread at a time."""

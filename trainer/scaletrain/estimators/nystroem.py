@@ -65,7 +65,7 @@ class Nystroem:
         def mapped(block: Block) -> list[Block]:
             return [replace(piece, X_ND=self.of(piece.X_ND).to(torch.float32)) for piece in _cut(block, length)]
 
-        store = blocks.new_store()
+        store = blocks.room.new_store()
         for pieces in blocks.map(mapped):
             for piece in pieces:
                 store.append(piece)
