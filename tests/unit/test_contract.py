@@ -4,7 +4,7 @@ import pytest
 
 from scalejob.contract import LastWord, ProgressLine
 
-LINE = ProgressLine(phase="fit", step=3, of=9, metric="inertia", value=1.5, eta_seconds=7)
+LINE = ProgressLine(phase="fit", step=3, of=9, metric="inertia", value=1.5, eta_seconds=7, digest="c0ffee")
 
 
 def test_a_progress_line_survives_its_way() -> None:

@@ -126,8 +126,9 @@ def test_saving_takes_a_twentieth_of_the_time_at_most(tmp_path: Path) -> None:
 
 
 def test_the_file_goes_when_the_model_is_written(tmp_path: Path) -> None:
-    """The folder is as if there had been none."""
+    """The folder is as if there had been none, also if a writer was killed."""
     vault = vault_of(tmp_path)
+    (tmp_path / f".{NAME}.0123456789abcdef.part").write_bytes(b"half of it")
     vault.save(1, "", STATE)
     steps_of(vault).forget()
     assert list(tmp_path.iterdir()) == []

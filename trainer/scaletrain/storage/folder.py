@@ -102,8 +102,10 @@ class LocalFolder:
         return sorted(file.name for file in self.path.iterdir() if file.is_file() and file.name[0] != ".")
 
     def remove(self, name: str) -> None:
+        """Also what writers that were killed have left of it."""
         with self._writing():
-            (self.path / name).unlink(missing_ok=True)
+            for file in (self.path / name, *self.path.glob(f".{name}.*.part")):
+                file.unlink(missing_ok=True)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
