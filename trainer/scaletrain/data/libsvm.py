@@ -2,7 +2,7 @@
 
     -1 3:0.5 17:2  # a comment
 
-A part is the lines that begin in a run of PART_BYTES. Empty lines, comments and `qid:` are passed over. scikit-learn's
+A part is the lines that begin in a run of PART_BYTES. Empty lines, comments, and a `qid:` after the label are passed over. scikit-learn's
 `load_svmlight_file` reads the numbers; what it does not take is looked at again, line by line, for a message that names the line.
 
 Features are called by their numbers. How many there are is the largest index of all files: each part is read once before, by one
@@ -157,10 +157,8 @@ def _line_problem(words: list[bytes]) -> str | None:
     if not _is_finite(label):
         return f"the label has to be one finite number; {label!r} came"
     last = 0
-    for pair in pairs:
+    for pair in pairs[1:] if pairs and pairs[0].startswith("qid:") else pairs:
         index, colon, value = pair.partition(":")
-        if index == "qid":
-            continue
         if not colon or not index.isdecimal():
             return f"{pair!r} is not index:value"
         if int(index) == 0:
