@@ -203,6 +203,17 @@ def test_a_sample_and_sought_rows_read_no_other_blocks(tmp_path: Path) -> None:
     assert found == [0, 200]
 
 
+def test_labels_are_read_without_features(tmp_path: Path) -> None:
+    """Damage to the features is not seen, damage to what is read is."""
+    store = make_file(tmp_path)
+    damage(store)
+    assert store.featureless[1].X_ND.shape == (100, 0)
+    assert store.featureless[1].row_N[0] == 100
+    os.pwrite(store._file, b"?", store._records[2].offset)
+    with pytest.raises(CacheLost, match="damaged"):
+        store.featureless[2]
+
+
 def test_a_disk_that_is_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the folder, and what the cache has there."""
     store = make_file(tmp_path)

@@ -89,17 +89,26 @@ class StoredBlocks(Sequence[Block]):
     @abstractmethod
     def heads(self) -> Sequence[Head]: ...
 
+    @property
+    @abstractmethod
+    def featureless(self) -> "StoredBlocks":
+        """The same rows with no columns of features, which are not read."""
+
 
 class View(StoredBlocks):
     """Some blocks of others, changed when they are read."""
 
     def __init__(self, base: StoredBlocks, which: Sequence[int], change: Callable[[Block], Block]) -> None:
-        """`change` leaves row numbers and the dtype of the features as they are."""
+        """`change` leaves row numbers and the dtype of the features as they are, and does not look at their values."""
         self._base, self._which, self._change = base, which, change
 
     @property
     def heads(self) -> Sequence[Head]:
         return [self._base.heads[i] for i in self._which]
+
+    @property
+    def featureless(self) -> StoredBlocks:
+        return View(self._base.featureless, self._which, self._change)
 
     def __len__(self) -> int:
         return len(self._which)
@@ -156,6 +165,11 @@ class Blocks:
     def heads(self) -> Sequence[Head]:
         """One for each block."""
         return heads(self.blocks)
+
+    @property
+    def featureless(self) -> "Blocks":
+        """For passes that look at row numbers, labels and weights only: there may be no columns of features."""
+        return replace(self, blocks=self.blocks.featureless) if isinstance(self.blocks, StoredBlocks) else self
 
     def sample(self, step: int) -> "Blocks":
         """Each `step`-th block of the data set: the same rows for any number of ranks. Counts stay those of the data set."""

@@ -5,7 +5,7 @@ The file has no name, so whatever becomes of the process, nothing of it stays. E
     row_N | y_N | weight_N | X_ND        those that the block has, each from a multiple of 64 bytes on
 
 Where a record lies, its shape and its CRC-32 are kept in memory: about 1 KiB for each block, that is for each megabyte or so. The
-CRC is checked when a record is first read.
+CRC is checked when a record is first read. What comes before the features has a CRC of its own, and can be read alone.
 
 Legend: N rows of a block, D features.
 """
@@ -54,6 +54,8 @@ class _Record:
     offset: int
     length: int
     checksum: int
+    length_before: int  # of what comes before the features
+    checksum_before: int
     pieces: Mapping[str, _Piece]
 
 
@@ -131,8 +133,16 @@ class BlockFile(StoredBlocks):
         self._disk.take(self._number, length)
         with _told(self._disk):
             _write(self._file, buffer, self._size)
+        before = zlib.crc32(buffer[: pieces["X_ND"].start].numpy())
         self._records.append(
-            _Record(offset=self._size, length=length, checksum=zlib.crc32(buffer.numpy()), pieces=pieces)
+            _Record(
+                offset=self._size,
+                length=length,
+                checksum=zlib.crc32(buffer[pieces["X_ND"].start :].numpy(), before),
+                length_before=pieces["X_ND"].start,
+                checksum_before=before,
+                pieces=pieces,
+            )
         )
         self._heads.append(Head.of(block))
         self._is_checked.append(False)
@@ -141,16 +151,57 @@ class BlockFile(StoredBlocks):
     def __getitem__(self, index: int) -> Block:
         """CacheLost if it is not what was written."""
         record = self._records[index]
-        buffer = torch.empty(record.length, dtype=torch.uint8)
-        with _told(self._disk):
-            is_whole = _read(self._file, buffer, record.offset)
-        if not is_whole or not (self._is_checked[index] or zlib.crc32(buffer.numpy()) == record.checksum):
-            raise CacheLost(
-                f"the cache of rows in {self._disk.folder} is damaged: {readable(record.length)} at byte {record.offset}"
-                " are not what was written there. A new attempt writes it anew; if it happens again, the disk is broken"
-            )
+        buffer = self._read(record, record.length, None if self._is_checked[index] else record.checksum)
         self._is_checked[index] = True
         return Block(**{name: _cut(buffer, piece).to(self._device) for name, piece in record.pieces.items()})
+
+    @property
+    def featureless(self) -> StoredBlocks:
+        return _Featureless(self)
+
+    def without_features(self, index: int) -> Block:
+        """The block with no columns of features, which are not read."""
+        record = self._records[index]
+        buffer = self._read(record, record.length_before, record.checksum_before)
+        pieces = {name: piece for name, piece in record.pieces.items() if name != "X_ND"}
+        head = self._heads[index]
+        return Block(
+            X_ND=torch.empty((head.num_rows, 0), dtype=head.dtype, device=self._device),
+            **{name: _cut(buffer, piece).to(self._device) for name, piece in pieces.items()},
+        )
+
+    def _read(self, record: _Record, length: int, checksum: int | None) -> Tensor:
+        """The first bytes of a record. No checksum: they have been checked before."""
+        buffer = torch.empty(length, dtype=torch.uint8)
+        with _told(self._disk):
+            is_whole = _fill(self._file, buffer, record.offset)
+        if not is_whole or (checksum is not None and zlib.crc32(buffer.numpy()) != checksum):
+            raise CacheLost(
+                f"the cache of rows in {self._disk.folder} is damaged: {readable(length)} at byte {record.offset}"
+                " are not what was written there. A new attempt writes it anew; if it happens again, the disk is broken"
+            )
+        return buffer
+
+
+class _Featureless(StoredBlocks):
+    """The blocks of a file without their features."""
+
+    def __init__(self, file: BlockFile) -> None:
+        self._file = file
+
+    @property
+    def heads(self) -> Sequence[Head]:
+        return self._file.heads
+
+    @property
+    def featureless(self) -> StoredBlocks:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def __getitem__(self, index: int) -> Block:
+        return self._file.without_features(index)
 
 
 def readable(num_bytes: float) -> str:
@@ -184,7 +235,7 @@ def _write(file: int, buffer: Tensor, offset: int) -> None:
         left, offset = left[written:], offset + written
 
 
-def _read(file: int, buffer: Tensor, offset: int) -> bool:
+def _fill(file: int, buffer: Tensor, offset: int) -> bool:
     """Whether there was enough to fill the buffer. The kernel reads ahead by itself; asking it to costs more than it saves."""
     left = memoryview(buffer.numpy())
     while left:

@@ -36,6 +36,7 @@ class Classes:
 
 def count_classes(comm: Comm, blocks: Blocks, class_weight: ClassWeight) -> Classes:
     """InvalidData if there are fewer than two classes, or a class without a row of positive weight."""
+    blocks = blocks.featureless
     count = _number_of_classes(comm, blocks)
     if count < 2:
         raise InvalidData("the label has one class only; a classifier needs at least two")

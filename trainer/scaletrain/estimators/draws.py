@@ -59,7 +59,7 @@ def draw_rows(comm: Comm, blocks: Blocks, count: int, key: Key) -> Tensor:
     Efraimidis and Spirakis (2006): the smallest -log(u) / weight win. Rows of weight 0 are never drawn.
     """
     best = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
-    for key_N, row_N in blocks.map(lambda block: _smallest(*_weighted_keys(block, key), count)):
+    for key_N, row_N in blocks.featureless.map(lambda block: _smallest(*_weighted_keys(block, key), count)):
         best = _smallest(torch.cat([best[0], key_N]), torch.cat([best[1], row_N]), count)
     key_N, row_N = best
     return _smallest(torch.cat(comm.all_gather(key_N)), torch.cat(comm.all_gather(row_N)), count)[1]

@@ -97,13 +97,15 @@ def _ones(block: Block) -> Tensor:
 def max_weight(comm: Comm, blocks: Blocks) -> float:
     """The largest weight of a row, at least 0."""
     start = torch.zeros(1, dtype=torch.float64)
-    return float(max_over_blocks(comm, blocks, lambda block: _peak(row_weights(block)[:, None]), start)[0])
+    return float(max_over_blocks(comm, blocks.featureless, lambda block: _peak(row_weights(block)[:, None]), start)[0])
 
 
 def max_target(comm: Comm, blocks: Blocks) -> float:
     """The largest |y|. InvalidData if one is not finite."""
     start = torch.zeros(1, dtype=torch.float64)
-    peak = float(max_over_blocks(comm, blocks, lambda block: _peak(block.y_N[:, None].to(torch.float64)), start)[0])
+    peak = float(
+        max_over_blocks(comm, blocks.featureless, lambda block: _peak(block.y_N[:, None].to(torch.float64)), start)[0]
+    )
     if peak == float("inf"):
         raise InvalidData("the label has NaN or infinite values")
     return peak

@@ -90,7 +90,7 @@ class _Candidates:
             row_N = block.row_N.cpu()
             return row_N[uniform(key, row_N) < expected * share_N.cpu()]
 
-        rows = [torch.empty(0, dtype=torch.int64), *self._data.blocks.map(drawn)]
+        rows = [torch.empty(0, dtype=torch.int64), *self._data.blocks.featureless.map(drawn)]
         return torch.cat(self._data.comm.all_gather(torch.cat(rows))).sort().values
 
     def weights(self) -> Tensor:
@@ -101,7 +101,7 @@ class _Candidates:
             return [totals_by_group(self._owner.of(block), row_weights(block), count)]
 
         bound = torch.full((count,), self._data.blocks.num_rows * self._data.max_weight, dtype=torch.float64)
-        return sum_blocks(self._data.comm, self._data.blocks, partial, [bound])[0]
+        return sum_blocks(self._data.comm, self._data.blocks.featureless, partial, [bound])[0]
 
 
 def _rows(data: Points, row_K: Tensor) -> Tensor:
