@@ -8,7 +8,7 @@ DEMO    := demo-out
 BIN     := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit dist controlplane chart e2e bench lint format verify generate lock images tools venv clean
+.PHONY: help demo test unit dist controlplane chart e2e bench performance lint format verify generate lock images tools venv clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9 ]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-30s %s\n", $$1, $$2}'
@@ -30,8 +30,12 @@ unit dist controlplane chart: venv ## One tier of the tests
 e2e: venv ## The tests on a real cluster, the one of KUBECONFIG, that has the images
 	$(BIN)/pytest tests/e2e
 
-bench: venv ## Figures of speed beside those of peers; minutes
-	$(BIN)/python -m tests.bench.first_path
+bench: venv ## Figures of speed beside those of peers, into docs/performance; minutes
+	@mkdir -p docs/performance
+	$(BIN)/python -m tests.bench --json docs/performance/bench.json
+
+performance: venv ## docs/performance.md of the last `make bench`
+	$(BIN)/python -m tests.bench.report
 
 lint: venv ## Style, types and the directions of imports
 	$(BIN)/ruff check .
@@ -46,6 +50,7 @@ format: venv ## Format the code, and repair what can be repaired
 verify: venv ## Fail if a generated file is out of date
 	$(BIN)/python -m scalejob.api.generate --check
 	$(BIN)/python -m charts.plain_manifest --check
+	$(BIN)/python -m tests.bench.report --check
 
 generate: venv ## Write the CRD, its copy in the chart, the reference and manifests/operator.yaml
 	$(BIN)/python -m scalejob.api.generate

@@ -25,7 +25,7 @@ def inertia(data: Data, C: Any) -> float:
     C = np.asarray(C, dtype=np.float64)
     total = 0.0
     for X in np.array_split(data[0], max(1, len(data[0]) // 4096)):
-        X = X.astype(np.float64)  # noqa: PLW2901
+        X = X.astype(np.float64)
         label = (X @ C.T - (C * C).sum(1) / 2).argmax(1)
         total += float(((X - C[label]) ** 2).sum())
     return total

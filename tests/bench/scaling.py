@@ -1,0 +1,81 @@
+"""Two ranks beside one: CPU time of a fit, summed over the ranks. They are real processes that talk by gloo."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+from tests.bench.figure import Figure, Line, spread
+from tests.bench.side_by_side import ONE_THREAD
+from tests.dist.world import free_port
+
+ROWS, FEATURES, CLUSTERS = 1_000_000, 50, 50
+EFFICIENCY = 0.9  # at least
+
+
+def scaling(scale: float, repeats: int) -> list[Line]:
+    """The section."""
+    turns = [(_cpu_seconds(1, scale), _cpu_seconds(2, scale)) for _ in range(repeats)]
+    one, two = ([turn[side] for turn in turns] for side in (0, 1))
+    return [
+        Figure(
+            name=f"kmeans {ROWS:,} x {FEATURES}: CPU of 2 ranks beside 1",
+            ours=statistics.median(two),
+            peer=statistics.median(one),
+            spread=spread(two),
+            peer_spread=spread(one),
+            bound=1 / EFFICIENCY,
+        )
+    ]
+
+
+def _cpu_seconds(size: int, scale: float) -> float:
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.scaling"]
+    ranks = [
+        subprocess.Popen(
+            [*command, json.dumps({"rank": rank, "size": size, "port": port, "scale": scale})],
+            env=os.environ | ONE_THREAD,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    said = [rank.communicate()[0] for rank in ranks]
+    if any(rank.returncode for rank in ranks):
+        raise SystemExit("a rank failed")
+    return sum(float(text.split()[-1]) for text in said)
+
+
+def _measure(rank: int, size: int, port: int, scale: float) -> float:
+    """User and system seconds of this rank's fit, threads of gloo included."""
+    from scaletrain.comm import SoloComm, TorchComm  # noqa: PLC0415 - after the number of threads is set, here and below
+    from scaletrain.data.blocks import own_blocks  # noqa: PLC0415
+    from scaletrain.device import choose, settle  # noqa: PLC0415
+    from scaletrain.rank import Rank  # noqa: PLC0415
+    from scaletrain.rendezvous import meet  # noqa: PLC0415
+    from tests.bench.kmeans_cases import blobs  # noqa: PLC0415
+    from tests.bench.ours import blocks_of, fit_of, kmeans_fields  # noqa: PLC0415
+
+    me = Rank(rank=rank, world_size=size, local_rank=rank, local_world_size=size, master_port=port)
+    data = blobs(scale, rows=ROWS, features=FEATURES)
+    blocks = blocks_of(data)
+    mine = own_blocks(blocks.num_rows, FEATURES, rank, size)
+    blocks = replace(blocks, blocks=blocks.blocks[mine.start : mine.stop])
+    fields = kmeans_fields(data[0][:CLUSTERS], 20)
+    comm = SoloComm()
+    if size > 1:
+        meeting = meet(me, has_gpu=False, timeout_seconds=60)
+        comm = TorchComm(me, meeting, settle(choose(me, "gloo", 0)))
+    started = time.process_time()
+    fit_of("kmeans", fields, blocks, comm)()
+    seconds = time.process_time() - started
+    comm.close()
+    return seconds
+
+
+if __name__ == "__main__":
+    print(_measure(**json.loads(sys.argv[1])), flush=True)
