@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -81,13 +82,29 @@ def test_patterns_and_folders_mean_the_same_in_both(
         assert column([data], "X_ND")[:, 0].tolist() == want
 
 
-def test_a_rank_fetches_the_columns_and_row_groups_of_its_rows(tmp_path: Path) -> None:
-    """Of 40 columns 2 are wanted; one of three ranks then takes a third of those."""
-    table = pa.table({f"c{j}": np.random.default_rng(j).standard_normal(60_000) for j in range(40)})
-    pq.write_table(table, tmp_path / "t.parquet", row_group_size=5_000, compression="none")
+def write_wide(folder: Path, name: str) -> Path:
+    """60,000 rows of 40 columns, in pieces of 5,000 rows or fewer."""
+    path = folder / name
+    columns = {f"x{j}": np.random.default_rng(j).standard_normal(60_000) for j in range(40)}
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table(columns), path, row_group_size=5_000, compression="none")
+    elif name.endswith(".arrow"):
+        pa.feather.write_feather(pa.table(columns), str(path), chunksize=5_000, compression="uncompressed")
+    else:
+        np.save(path, np.stack(list(columns.values()), axis=1))
+    return path
+
+
+@pytest.mark.parametrize(("name", "share"), [("t.parquet", 0.12), ("t.arrow", 0.2), ("t.npy", 1.4)])
+def test_ranks_fetch_their_rows_and_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, share: float
+) -> None:
+    """Two of 40 columns by three ranks, of whom none needs the whole file. npy has no columns of its own; Arrow's are counted first."""
+    monkeypatch.setattr(arrays, "PART_BYTES", 1 << 20)
+    path = write_wide(tmp_path, name)
     with web_server(tmp_path) as server:
-        read_rows(f"{server.url}/t.parquet", KMEANS, 3, features=["c7", "c8"])
-        assert server.bytes_sent() < 0.12 * (tmp_path / "t.parquet").stat().st_size
+        read_rows(f"{server.url}/{name}", KMEANS, 3, features=["x7", "x8"])
+        assert server.bytes_sent() < share * path.stat().st_size
 
 
 def test_a_server_without_ranges_is_told(tmp_path: Path) -> None:
@@ -98,6 +115,15 @@ def test_a_server_without_ranges_is_told(tmp_path: Path) -> None:
         pytest.raises(InvalidData, match=r"t.csv: .* were asked for, 2000002 came: .* does not serve ranges"),
     ):
         read_rows(f"{server.url}/t.csv", KMEANS)
+
+
+def test_a_folder_and_a_pattern_of_a_web_page_are_its_links(tmp_path: Path) -> None:
+    """A question mark is no pattern there, but the beginning of a query."""
+    for number in (1, 2):
+        (tmp_path / f"{number}.csv").write_text(f"a\n{number}\n")
+    with web_server(tmp_path) as server:
+        for uri, want in {"/": [1, 2], "/*.csv": [1, 2], "/2.csv?download=1": [2]}.items():
+            assert column(read_rows(server.url + uri, KMEANS), "X_ND")[:, 0].tolist() == want
 
 
 def test_a_server_that_stumbles_is_asked_again(tmp_path: Path) -> None:
@@ -124,6 +150,7 @@ def test_what_a_web_server_refuses_is_told(tmp_path: Path, status: int, want: st
 PROBLEMS: dict[str, tuple[str, type[Exception], str]] = {
     "no such file": ("s3://bucket/none.csv", InvalidData, "s3://bucket/none.csv: no such file or folder"),
     "no such bucket": ("s3://none/t.csv", InvalidData, "s3://none/t.csv: no such file"),
+    "no such page": ("{web}/none.csv", InvalidData, "none.csv: no such file or folder"),
     "no match": ("s3://bucket/none/*.csv", InvalidData, r"none/\*.csv: no file matches"),
     "all buckets": ("s3://*/t.csv", InvalidData, r"s3://\*/t.csv: "),
     "only a bucket's name": ("s3://", InvalidSpec, "s3:// names no bucket"),
@@ -137,11 +164,11 @@ PROBLEMS: dict[str, tuple[str, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_what_is_wrong_with_a_uri_is_told(store: ObjectStore, name: str) -> None:
+def test_what_is_wrong_with_a_uri_is_told(tmp_path: Path, store: ObjectStore, name: str) -> None:
     """With the field and the URI, but no password."""
     uri, kind, want = PROBLEMS[name]
-    with pytest.raises(kind, match=want) as caught:
-        read_rows(uri, KMEANS)
+    with web_server(tmp_path) as server, pytest.raises(kind, match=want) as caught:
+        read_rows(uri.format(web=server.url), KMEANS)
     assert "hunter2" not in str(caught.value)
 
 

@@ -4,6 +4,7 @@ Columns of a .npy file: x0, x1, ... of a matrix, or the fields of a structured a
 name; the columns of a matrix `X` are X0, X1, ...
 """
 
+import io
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def _rows(file: File, layout: _Layout, span: tuple[int, int | None]) -> np.ndarr
 
 
 def _load(file: File, span: tuple[int, int | None]) -> Mapping[str, np.ndarray]:
-    with file.open() as stream:
+    with file.open() if file.local else io.BytesIO(file.open_ranges().read()) as stream:
         loaded = np.load(stream, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"x": loaded[slice(*span)] if loaded.ndim else loaded}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 FIELD = "data.files.uri"
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class File:
         return self.local.stat().st_size if self.local else _size(*file_system(self.name, self.field), self.name)
 
     def open(self) -> BinaryIO:
-        """For many small reads: of a remote file a megabyte is fetched at a time."""
+        """For a header and what follows it: of a remote file BUFFER_BYTES are fetched at a time, or more if more is read."""
         if self.local:
             return self.local.open("rb")
         return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", self.open_ranges()), BUFFER_BYTES))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scaletrain.errors import InvalidData
 
 from .file import FIELD, File
-from .problems import reaching
+from .problems import is_missing, reaching
 from .uri import file_system, is_local, local_path
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def _kind(fs: "AbstractFileSystem", path: str, uri: str) -> str | None:
     try:
         return str(fs.info(path)["type"])
     except FileNotFoundError as error:
-        if error.__cause__ is not None:  # more than that it is not there
-            raise
-        return None
+        if is_missing(error):
+            return None
+        raise
 
 
 def _is_web(fs: "AbstractFileSystem") -> bool:

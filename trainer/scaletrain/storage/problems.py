@@ -38,7 +38,7 @@ def _meaning(error: Exception, place: str) -> TrainerError:
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if any(isinstance(link, PermissionError) for link in chain) or statuses & {401, 403} or names & NO_CREDENTIALS:
         return InvalidData(f"{place}: access was refused: {error}; credentials come from the environment of the worker")
-    if isinstance(error, FileNotFoundError) and (len(chain) == 1 or 404 in statuses):
+    if is_missing(error):
         return InvalidData(f"{place}: no such file, folder or bucket")
     if type(error) is ValueError:  # s3://*/table.csv: what is asked for makes no sense to the driver
         return InvalidData(f"{place}: {error}")
@@ -47,8 +47,16 @@ def _meaning(error: Exception, place: str) -> TrainerError:
     is_refused = any(400 <= status < 500 and status not in BUSY for status in statuses)
     if is_refused or names & BAD_REQUESTS or (isinstance(error, OSError) and error.errno == errno.EINVAL):
         return InvalidData(f"{place}: the request was refused: {error}")
-    cause = chain[-1] if isinstance(error, FileNotFoundError) else error  # the HTTP driver says so of any failure
+    cause = chain[-1] if isinstance(error, FileNotFoundError) else error
     return Unreachable(f"{place} cannot be reached: {type(cause).__name__}: {cause}")
+
+
+def is_missing(error: BaseException) -> bool:
+    """There is no such file: the HTTP driver says so of any failure, and has the true one as its cause."""
+    chain = list(_chain(error))
+    return isinstance(error, FileNotFoundError) and (
+        all(isinstance(link, FileNotFoundError) for link in chain) or 404 in map(_status, chain)
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
