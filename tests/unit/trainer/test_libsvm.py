@@ -1,6 +1,7 @@
 """libsvm files: the numbers of scikit-learn, each row read once, messages that name the line; sparse rows up to a model."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,15 @@ def spec(uri: Path, workload: dict, **more: object) -> Spec:
 
 def read(uri: Path, workload: dict, *, size: int = 1, **more: object) -> list[Dataset]:
     return on_ranks(size, lambda comm: load(comm, spec(uri, workload, **more), 1, quiet))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As a rank computes: with more, ranks that are threads fight for the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
