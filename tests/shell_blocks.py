@@ -1,9 +1,9 @@
-"""The shell blocks of a Markdown page that are marked to be run: `<!-- run: NAME -->` on the line before the block."""
+"""The blocks of shell or Python of a Markdown page that are marked to be run: `<!-- run: NAME -->` on the line before the block."""
 
 import re
 from pathlib import Path
 
-BLOCK = re.compile(r"<!-- run: (?P<name>\w+) -->\n```sh\n(?P<script>.*?)```", re.DOTALL)
+BLOCK = re.compile(r"<!-- run: (?P<name>\w+) -->\n```(?:sh|python)\n(?P<script>.*?)```", re.DOTALL)
 
 
 def shell_block(page: Path, name: str) -> str:

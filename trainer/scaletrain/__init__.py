@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 
     from sklearn.base import BaseEstimator
 
+    from .program import ranks
     from .sklearn.classifiers import LinearSVC, LogisticRegression
     from .sklearn.kmeans import KMeans
     from .sklearn.regression import LinearRegression
 
-__all__ = ["KMeans", "LinearRegression", "LinearSVC", "LogisticRegression", "load"]
+__all__ = ["KMeans", "LinearRegression", "LinearSVC", "LogisticRegression", "load", "ranks"]
 
 _MODULES = {
     "KMeans": "scaletrain.sklearn.kmeans",
     "LinearRegression": "scaletrain.sklearn.regression",
     "LinearSVC": "scaletrain.sklearn.classifiers",
     "LogisticRegression": "scaletrain.sklearn.classifiers",
+    "ranks": "scaletrain.program",
 }
 
 

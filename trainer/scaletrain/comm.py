@@ -137,6 +137,10 @@ class TorchComm:
         self._meeting.part()
         dist.destroy_process_group()
 
+    def __deepcopy__(self, memo: object) -> "TorchComm":
+        """Itself: copies of an estimator learn on the same ranks."""
+        return self
+
     def _gather_equal(self, value: Tensor) -> list[Tensor]:
         parts = [torch.empty_like(value) for _ in range(self.size)]
         _finish(dist.all_gather(parts, value.contiguous(), async_op=True), "all_gather")
