@@ -17,6 +17,7 @@ Legend: D features, P = D + 1 (features and intercept).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from scaletrain.data.blocks import Blocks
 from scaletrain.errors import InvalidSpec
 
 from . import iterated
-from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
+from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress, State
 from .iterated import IteratedRegression
 from .least_squares import open_rows
 from .limits import GRAM_FEATURES, is_wide
@@ -62,10 +63,10 @@ def fit(
     rows, saved, l2 = open_rows(comm, blocks, fit_intercept=params.fit_intercept), checkpoint.resume(), params.l2 or 0.0
     equations = NormalEquations.restored(rows, l2, saved) if saved else NormalEquations.summed(rows, l2)
     net = _Net(equations=equations, half_l1=(params.l1 or 0.0) / 2 / rows.scale)
-    at = _At(step=0, point_P=torch.zeros_like(equations.moment_P), right_P=equations.moment_P, objective=0.0, gap=1.0)
+    at = _At.restored(saved) if saved else _At.started(equations.moment_P)
     while at.step < MAX_CHECKS and at.gap > ENOUGH:
         at = net.next(at)
-        checkpoint.offer(at.step, {"point": at.point_P}, equations.state)
+        checkpoint.offer(at.step, {"point": at.point_P}, partial(at.rest, equations))
         progress(at.step, of=MAX_CHECKS, metric="gap", value=at.gap)
     return IteratedRegression(
         coef_D=at.point_P[:-1].numpy(),
@@ -88,6 +89,19 @@ class _At:
     right_P: Tensor
     objective: float  # by the largest weight
     gap: float  # relative
+
+    @classmethod
+    def started(cls, moment_P: Tensor) -> "_At":
+        return cls(step=0, point_P=torch.zeros_like(moment_P), right_P=moment_P, objective=0.0, gap=1.0)
+
+    @classmethod
+    def restored(cls, saved: State) -> "_At":
+        step, objective, gap = saved["facts"].tolist()
+        return cls(step=int(step), point_P=saved["point"], right_P=saved["right"], objective=objective, gap=gap)
+
+    def rest(self, equations: NormalEquations) -> State:
+        facts = torch.tensor([self.step, self.objective, self.gap], dtype=torch.float64)
+        return {**equations.state(), "right": self.right_P, "facts": facts}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
