@@ -90,8 +90,12 @@ def test_classes_are_sorted_and_keep_their_type(tmp_path: Path, labels: pa.Array
     assert column([data], "y_N").tolist() == [1, 0, 1]
 
 
-def csv(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "t.csv").write_text(text) and None
+def csv(text: str, below: str = "") -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / below).mkdir(exist_ok=True)
+        (folder / below / "t.csv").write_text(text)
+
+    return write
 
 
 def parquet(**columns: Any) -> Callable[[Path], None]:
@@ -139,6 +143,19 @@ PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]
     "one bad value in the head": (csv("a,b\n1,2\n3,x7\n"), KMEANS, {}, "column b holds text: 'x7' in row 2"),
     "one bad value later": (csv(LONG + "1,oops\n"), KMEANS, {}, "column b: 'oops' in row 300001 is not a number"),
     "uneven row": (csv("a,b\n1,2\n3\n"), KMEANS, {}, "a row has 1 values, the header has 2 names: '3'"),
+    "semicolons": (csv("a;b\n1;2\n"), KMEANS, {}, "the header 'a;b' has no comma but a semicolon"),
+    "text in the name of a folder": (
+        csv("a\\n1\\n", "day=mon"),
+        KMEANS,
+        {},
+        "column day holds text: 'mon' in row 1 is not a number",
+    ),
+    "nothing but folders": (
+        csv("a\\n1\\n", "old"),
+        KMEANS,
+        {},
+        r"\(no files\).*; files in folders below are meant by \S+/\*\*/\*",
+    ),
     "column twice": (csv("a,a\n1,2\n"), KMEANS, {}, "columns twice: a"),
     "NaN": (csv("a,b\n1,2\n,4\n5,\n"), KMEANS, {}, "column a is missing or NaN.* in row 2; column b .* in row 3"),
     "infinite": (
@@ -295,3 +312,28 @@ def test_an_error_on_one_rank_is_the_error_of_the_job(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n" + "1\n" * 50_000 + "\n" + "inf\n")
     with pytest.raises(InvalidData, match="column a is infinite in row 50001"):
         read_rows(str(tmp_path), KMEANS, 3)
+
+
+def test_keys_of_folders_are_columns_of_numbers_or_text(tmp_path: Path) -> None:
+    """Missing where the name says so; what the files hold themselves counts first; small whole numbers need no float64."""
+    for folder in ("n=01/v=1.5/t=a%20b/w=9", "n=2/v=__HIVE_DEFAULT_PARTITION__/t=c/w=9"):
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(pa.table({"w": pa.array([3.0, 4.0], pa.float32())}), tmp_path / folder / "t.parquet")
+    (data,) = read_rows(str(tmp_path), SVM, label="t", features=["w", "n"])
+    assert column([data], "X_ND").tolist() == [[3, 1], [4, 1], [3, 2], [4, 2]]
+    assert (column([data], "X_ND").dtype, data.train.classes.tolist()) == (torch.float32, ["a b", "c"])
+    (data,) = read_rows(str(tmp_path), KMEANS, features=["w", "v"], prepare={"missing": "drop"})
+    assert column([data], "X_ND").tolist() == [[3, 1.5], [4, 1.5]]
+
+
+def test_keys_that_the_uri_itself_names_are_no_columns(tmp_path: Path) -> None:
+    """What is the same in all rows teaches nothing; only what a pattern or folder leaves open is told apart."""
+    (tmp_path / "n=1" / "m=2").mkdir(parents=True)
+    (tmp_path / "n=1" / "m=2" / "t.csv").write_text("a\n1\n")
+    for below, want in {
+        "": ("a", "n", "m"),
+        "n=1": ("a", "m"),
+        "n=1/m=*/*.csv": ("a", "m"),
+        "n=1/m=2/t.csv": ("a",),
+    }.items():
+        assert read_rows(f"{tmp_path}/{below}".rstrip("/"), KMEANS)[0].columns.features == want
