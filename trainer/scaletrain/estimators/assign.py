@@ -78,14 +78,13 @@ def norms(X_ND: Tensor) -> Tensor:
 
 def nearest(X_ND: Tensor, C_KD: Tensor) -> Tensor:
     """Numbers of the nearest centres, int64 (N,). Ties go to the lowest number. Both in one dtype and on one device."""
-    return find(X_ND, norms(X_ND), Centers.of(C_KD)).label_N
+    centers = Centers.of(C_KD)
+    return assign(X_ND, norms(X_ND), centers).label_N if has_slack(centers) else argmax_of_few(X_ND, centers)
 
 
-def find(X_ND: Tensor, norm_N: Tensor, centers: Centers, guess_N: Tensor | None = None) -> Assignment:
-    """`assign`; for few centres without a slack: to look at all rows costs less there than to keep it."""
-    if len(centers.C_KD) > FEW_CENTERS or not is_on_cpu(X_ND):
-        return assign(X_ND, norm_N, centers, guess_N)
-    return Assignment(label_N=_argmax_of_few(X_ND, centers), slack_N=torch.full((len(X_ND),), -torch.inf))
+def has_slack(centers: Centers) -> bool:
+    """Whether to use `assign`, or `argmax_of_few`, because to look at all rows costs less than to keep their slacks."""
+    return len(centers.C_KD) > FEW_CENTERS or not is_on_cpu(centers.C_KD)
 
 
 def assign(X_ND: Tensor, norm_N: Tensor, centers: Centers, guess_N: Tensor | None = None) -> Assignment:
@@ -155,7 +154,7 @@ def _scores(X_RD: Tensor, centers: Centers) -> Tensor:
     return torch.from_numpy(score_RK).sub_(half_K)
 
 
-def _argmax_of_few(X_ND: Tensor, centers: Centers) -> Tensor:
+def argmax_of_few(X_ND: Tensor, centers: Centers) -> Tensor:
     """By computed scores, centre by centre over all rows: no branch depends on the data, where the largest of a short row
     mispredicts most. The product is that of the whole block, so the labels are a function of the block and the centres."""
     K = len(centers.C_KD)

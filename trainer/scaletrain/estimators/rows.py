@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scaletrain.data.blocks import Block
 
-from .assign import Centers, find, norms
+from .assign import Centers, argmax_of_few, assign, has_slack, norms
 from .nearest import Points, RowState
 
 MANY_OPEN = 0.7  # share of a block: beyond, all rows are assigned, because that costs less than to pick the open ones
@@ -60,7 +60,17 @@ class Rows:
         """What decides the labels of a block's open rows; for each block once, on any thread."""
         centers = Centers.of(C_KD.to(self._data.comm.device))
         way_K = self._way_K.to(self._data.comm.device)
+        if not has_slack(centers):
+            return lambda block: self._assign_plainly(block, centers)
         return lambda block: self._assign(block, centers, way_K)
+
+    def _assign_plainly(self, block: Block, centers: Centers) -> Moved:
+        """Of few centres: all rows, without bounds."""
+        label_N, found_N = self.label.of(block), argmax_of_few(self._data.of(block), centers)
+        row_M = torch.nonzero(found_N != label_N)[:, 0]
+        moved = Moved(row_M=row_M, old_M=label_N.index_select(0, row_M), new_M=found_N.index_select(0, row_M))
+        label_N.copy_(found_N)
+        return moved
 
     def _assign(self, block: Block, centers: Centers, way_K: Tensor) -> Moved:
         label_N, deadline_N, norm_N = (state.of(block) for state in (self.label, self._deadline, self._norm))
@@ -70,7 +80,7 @@ class Rows:
         if is_new:
             norm_N.copy_(norms(X_OD))
         old_O, norm_O = (values if row_O is None else values.index_select(0, row_O) for values in (label_N, norm_N))
-        found = find(X_OD, norm_O, centers, None if is_new else old_O)
+        found = assign(X_OD, norm_O, centers, None if is_new else old_O)
         changed_M = torch.nonzero(found.label_N != old_O)[:, 0]
         old_M, new_M = old_O.index_select(0, changed_M), found.label_N.index_select(0, changed_M)
         deadline_O = found.slack_N + way_K.index_select(0, found.label_N)
