@@ -154,7 +154,7 @@ TASKS = {
         metric="accuracy",
     ),
     "multinomial": Task(
-        ours=lambda X: scaletrain.LogisticRegression(),
+        ours=lambda X: scaletrain.LogisticRegression(max_iter=5000),
         peer=lambda X: LogisticRegression(tol=1e-7, max_iter=5000),
         objective=softmax_loss,
         metric="accuracy",
