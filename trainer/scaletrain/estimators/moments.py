@@ -3,6 +3,7 @@
 Legend: N rows of a block, D features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,11 @@ from scaletrain.exact import max_over_blocks, sum_blocks
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
 SLACK = 1 + 1e-6
 FOLD = 64
+View = Callable[[Block], Tensor | SparseRows]  # a block's features, changed or as they are
+
+
+def as_they_are(block: Block) -> Tensor | SparseRows:
+    return block.X_ND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +48,13 @@ class Moments:
         return self.square_D <= self.weight * (4 * torch.finfo(torch.float64).eps * self.peak_D) ** 2
 
 
-def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
-    """Two passes: the ends of the columns, then sums and squares about their middles.
+def moments(comm: Comm, blocks: Blocks, *, weighted: bool, view: View = as_they_are) -> Moments:
+    """Of the features in a view of the blocks. Two passes: the ends of the columns, then sums and squares about their middles.
 
     The middle costs the squares log10(N) digits at most, because the ends are rows as well. InvalidData if a value or weight
     is not finite, or all weights are 0.
     """
-    seen = ends(comm, blocks)
+    seen = ends(comm, blocks, view)
     weighted = weighted and seen.is_weighted
     largest = seen.weight if weighted else 1.0
     middle_D, reach_D = (seen.high_D + seen.low_D) / 2, (seen.high_D - seen.low_D)
@@ -57,9 +63,10 @@ def moments(comm: Comm, blocks: Blocks, *, weighted: bool) -> Moments:
 
     def partial(block: Block) -> list[Tensor]:
         weight_N = row_weights(block) if weighted else _ones(block)
-        if isinstance(block.X_ND, SparseRows):
-            return _sparse_sums(block.X_ND, weight_N, middle_D)
-        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(there_D)
+        seen_ND = view(block)
+        if isinstance(seen_ND, SparseRows):
+            return _sparse_sums(seen_ND, weight_N, middle_D)
+        X_ND = seen_ND.to(torch.float64, copy=True).sub_(there_D)
         return [weight_N.sum(), weight_N @ X_ND, weight_N @ X_ND.square_()]
 
     bound = torch.tensor(max(blocks.num_rows, 1) * largest, dtype=torch.float64)
@@ -126,16 +133,17 @@ class Ends:
         return torch.maximum(self.high_D.abs(), self.low_D.abs())
 
 
-def ends(comm: Comm, blocks: Blocks) -> Ends:
-    """One pass. InvalidData if a value or weight is not finite."""
+def ends(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Ends:
+    """Of the features in a view of the blocks, in one pass. InvalidData if a value or weight is not finite."""
     D = blocks.num_features
     start = torch.cat([torch.full((2 * D,), -torch.inf, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)])
 
     def of_block(block: Block) -> Tensor:
-        flags = [block.X_ND.dtype == torch.float64, block.weight_N is not None]
+        X_ND = view(block)
+        flags = [X_ND.dtype == torch.float64, block.weight_N is not None]
         weight = _peak(row_weights(block)[:, None])
         flags_2 = torch.tensor(flags, dtype=torch.float64).to(block.device)
-        return torch.cat([*_high_and_negative_low(block.X_ND), weight, flags_2])
+        return torch.cat([*_high_and_negative_low(X_ND), weight, flags_2])
 
     found = max_over_blocks(comm, blocks, of_block, start)
     high_D, low_D, (weight, is_double, is_weighted) = found[:D], -found[D : 2 * D], found[2 * D :].tolist()
@@ -155,22 +163,22 @@ def ends(comm: Comm, blocks: Blocks) -> Ends:
 
 
 def _high_and_negative_low(X_ND: Tensor | SparseRows) -> list[Tensor]:
-    """Maxima of x and of -x by column, float64; infinity where there is a NaN, because a maximum over ranks may drop NaN.
-
-    Rows are folded first: maxima of long rows are computed three times faster than those of short ones.
-    """
+    """Maxima of x and of -x by column, float64; infinity where there is a NaN, because a maximum over ranks may drop NaN."""
     N, D = X_ND.shape
     if not N:
         return [torch.full((D,), -torch.inf, dtype=torch.float64, device=X_ND.device)] * 2
     if isinstance(X_ND, SparseRows):
         return [torch.from_numpy(X_ND.max(axis=0)), torch.from_numpy(-X_ND.min(axis=0))]
+    found = (fold(X_ND, torch.amax), -fold(X_ND, torch.amin))
+    return [end.to(torch.float64).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf) for end in found]
+
+
+def fold(X_ND: Tensor, extreme: Callable[..., Tensor]) -> Tensor:
+    """`torch.amax` or `torch.amin` of each column; N > 0. Those of long rows are computed three times faster than of short ones."""
+    N, D = X_ND.shape
     whole = N - N % FOLD
     folded, rest = X_ND[:whole].reshape(-1, FOLD * D), X_ND[whole:]
-    high = torch.cat([folded.amax(0).view(FOLD, D), rest] if whole else [rest]).amax(0)
-    low = torch.cat([folded.amin(0).view(FOLD, D), rest] if whole else [rest]).amin(0)
-    return [
-        end.to(torch.float64).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf) for end in (high, -low)
-    ]
+    return extreme(torch.cat([extreme(folded, 0).view(FOLD, D), rest] if whole else [rest]), 0)
 
 
 def _peak(values_ND: Tensor) -> Tensor:

@@ -18,9 +18,10 @@ from scaletrain.data.blocks import Block, Blocks
 from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators.base import Progress
+from scaletrain.estimators.moments import moments
 
 from .medians import medians
-from .statistics import largest, means, products, squares
+from .statistics import largest, means, products
 from .steps import Imputer, Projection, Standardizer, Step
 
 MAX_PCA_FEATURES = 5_000
@@ -45,6 +46,10 @@ class Preparation:
         for step in self.steps:
             X_ND = step.apply(X_ND)
         return X_ND
+
+    def features(self, block: Block) -> Tensor:
+        """As `view`, but in their own dtype where no step changes them."""
+        return self.view(block) if self.steps else block.X_ND
 
     def apply(self, blocks: Blocks) -> Blocks:
         """The prepared blocks. The given ones if there is nothing to do."""
@@ -103,9 +108,8 @@ def _fit_imputer(comm: Comm, train: Blocks, missing: Missing, features: tuple[st
 
 
 def _fit_standardizer(comm: Comm, train: Blocks, before: Preparation) -> Standardizer:
-    mean_D, _ = means(comm, train, before.view)
-    var_D = squares(comm, train, lambda block: before.view(block) - mean_D) / train.num_rows
-    mean_D, var_D = mean_D.cpu().numpy(), var_D.cpu().numpy()
+    x = moments(comm, train, weighted=False, view=before.features)
+    mean_D, var_D = x.mean_D.numpy(), (x.square_D / x.weight).numpy()
     scale_D = np.where(_is_constant(mean_D, var_D, train.num_rows), 1.0, np.sqrt(var_D))
     return Standardizer(mean_D=mean_D, var_D=var_D, scale_D=scale_D, num_rows=train.num_rows)
 
@@ -119,15 +123,11 @@ def _is_constant(mean_D: np.ndarray, var_D: np.ndarray, num_rows: int) -> np.nda
 def _fit_projection(comm: Comm, train: Blocks, before: Preparation, count: int) -> Projection:
     num_features = before.num_features(train.num_features)
     _check_components(count, num_features, train.num_rows)
-    mean_D, _ = means(comm, train, before.view)
-
-    def centred(block: Block) -> Tensor:
-        return before.view(block) - mean_D
-
-    product_DD = products(comm, train, centred, squares(comm, train, centred))
-    variance_D, components_DD = _principal(comm, product_DD.cpu() / max(1, train.num_rows - 1))
+    x = moments(comm, train, weighted=False, view=before.features)
+    product_DD = products(comm, train, before.features, x)
+    variance_D, components_DD = _principal(comm, product_DD / max(1, train.num_rows - 1))
     return Projection(
-        mean_D=mean_D.cpu().numpy(),
+        mean_D=x.mean_D.numpy(),
         components_CD=components_DD[:count].cpu().numpy(),
         variance_D=variance_D.cpu().numpy(),
         num_rows=train.num_rows,

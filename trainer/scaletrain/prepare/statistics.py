@@ -10,6 +10,8 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
+from scaletrain.estimators.linalg import gram
+from scaletrain.estimators.moments import SLACK, Moments, fold
 from scaletrain.exact import max_over_blocks, sum_blocks
 
 View = Callable[[Block], Tensor]  # a block's features as float64, after the steps that come before
@@ -35,22 +37,14 @@ def largest(comm: Comm, blocks: Blocks) -> float:
     return float(max_over_blocks(comm, blocks, lambda b: _largest(b.X_ND, zero_D).to(torch.float64), zero_D).max())
 
 
-def squares(comm: Comm, blocks: Blocks, view: View) -> Tensor:
-    """Sum of the squares of each column, float64 (D,). Nothing may be missing."""
-    zero_D = torch.zeros(blocks.num_features, dtype=torch.float64, device=comm.device)
-    largest_D = max_over_blocks(comm, blocks, lambda b: _largest(view(b), zero_D), zero_D)
-    bound_D = largest_D**2 * (blocks.num_rows + 1)
-    (total_D,) = sum_blocks(comm, blocks, lambda b: [(view(b) ** 2).sum(0)], [bound_D])
-    return total_D
-
-
-def products(comm: Comm, blocks: Blocks, view: View, square_D: Tensor) -> Tensor:
-    """Sums of the products of every two columns, float64 (D, D). `square_D`: their squares, which bound them (Cauchy-Schwarz)."""
-    norm_D = square_D.sqrt() * (1 + 1e-9)  # a block's sums are rounded
+def products(comm: Comm, blocks: Blocks, view: View, x: Moments) -> Tensor:
+    """Sums of (x - mean)(x - mean)' over the rows, float64 (D, D). `x`: without weights; its squares bound them (Cauchy-Schwarz)."""
+    rounded_D = 2 * torch.finfo(torch.float64).eps * x.peak_D  # the mean, and what is subtracted from
+    norm_D = (x.square_D.sqrt() + x.weight**0.5 * rounded_D) * SLACK
+    mean_D = x.mean_D.to(comm.device)
 
     def partial(block: Block) -> list[Tensor]:
-        X_ND = view(block)
-        return [X_ND.T @ X_ND]
+        return [gram(view(block).to(torch.float64, copy=True).sub_(mean_D))]
 
     (total_DD,) = sum_blocks(comm, blocks, partial, [torch.outer(norm_D, norm_D)])
     return (total_DD + total_DD.T) / 2  # BLAS may round the two halves differently
@@ -58,4 +52,7 @@ def products(comm: Comm, blocks: Blocks, view: View, square_D: Tensor) -> Tensor
 
 def _largest(X_ND: Tensor, none_D: Tensor) -> Tensor:
     """Largest magnitude in each column; `none_D` if there are no rows."""
-    return X_ND.nan_to_num(nan=0.0).abs().amax(0) if len(X_ND) else none_D
+    if not len(X_ND):
+        return none_D
+    largest_D = torch.maximum(fold(X_ND, torch.amax), -fold(X_ND, torch.amin))
+    return X_ND.nan_to_num(nan=0.0).abs().amax(0) if bool(largest_D.isnan().any()) else largest_D
