@@ -5,7 +5,7 @@ Both go through one key-value store (torch's TCPStore, in rank 0):
     here/<rank>     this rank has come        arrived, gpus   how many have, how many with a GPU of their own
     complete        the last one has come, or somebody gave up waiting
     end             a rank is to end soon: rank 0 may save the state first
-    alarm           why the job fails: the first word counts      heard   how many know
+    alarm           why the job fails: the first word counts      heard/<rank>    this rank knows
     done            rank 0 has finished       left            how many know
     beat/<rank>     how often this rank has looked for the alarm
 
@@ -17,7 +17,7 @@ not answer. Not noticed: a rank that is alive but makes no progress; its collect
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -66,6 +66,7 @@ class Meeting:
         self._rank = rank
         self._tcp = store
         self._stop = threading.Event()
+        self._tells = threading.Event()  # this rank sounds the alarm itself: it need not hear of it
         self._wished = threading.Event()
         self._beat_of_rank_0 = -1
         self._silent_ticks = 0  # since rank 0 was heard
@@ -79,19 +80,28 @@ class Meeting:
         for task in (self._look, self._watch_peers if self._rank.is_first else self._watch_rank_0):
             threading.Thread(target=task, args=(on_alarm,), name="alarm", daemon=True).start()
 
-    def sound_alarm(self, cause: Cause, *, num_silent: int = 0) -> Cause:
+    def sound_alarm(self, cause: Cause, *, silent: Collection[int] = ()) -> Cause:
         """Tells all ranks, unless somebody was first. Returns the cause that counts.
 
-        Rank 0 waits until all others know, but for `num_silent` that never will.
+        Rank 0 waits until all others know, but for the `silent`, which never will.
         """
+        self._tells.set()
         try:
             first = Cause.decode(self.store.compare_set("alarm", "", cause.encode()).decode())
+            self.store.set(f"heard/{self._rank.rank}", "1")
         except (DistStoreError, DistNetworkError):
             return cause  # rank 0 is gone, the others see that too
         self._stop.set()
         if self._rank.is_first:
-            _wait_for_count(self.store, "heard", self._rank.world_size - 1 - num_silent)
+            self._wait_until_heard(self.store, silent)
         return first
+
+    def _wait_until_heard(self, store: Store, silent: Collection[int] = ()) -> None:
+        """The store, where others have yet to hear of the alarm, ends with this process."""
+        ranks = [rank for rank in range(1, self._rank.world_size) if rank not in silent]
+        until = time.monotonic() + FAREWELL_SECONDS
+        while ranks and time.monotonic() < until and not store.check([f"heard/{rank}" for rank in ranks]):
+            time.sleep(self._tick_seconds / 50)
 
     @property
     def _tick_seconds(self) -> float:
@@ -117,11 +127,12 @@ class Meeting:
 
     def _look(self, on_alarm: Callable[[Cause], None]) -> None:
         cause = self._wait_for_alarm()
-        if cause and not self._stop.is_set():
-            if self._rank.is_first:  # the store, where others have yet to hear of it, ends with this process
-                with suppress(DistStoreError, DistNetworkError):
-                    _wait_for_count(self._own_store(), "heard", self._rank.world_size - 1)
-            on_alarm(cause)
+        if cause is None or self._tells.is_set() or self._stop.is_set():
+            return
+        if self._rank.is_first:
+            with suppress(DistStoreError, DistNetworkError):
+                self._wait_until_heard(self._own_store())
+        on_alarm(cause)
 
     def _wait_for_alarm(self) -> Cause | None:
         try:
@@ -132,7 +143,7 @@ class Meeting:
                 self._pass_on_wish(store)
                 if store.check(["alarm"]):
                     cause = Cause.decode(store.get("alarm").decode())
-                    store.add("heard", 1)
+                    store.set(f"heard/{self._rank.rank}", "1")
                     return cause
         except (DistStoreError, DistNetworkError):
             return lost(0, "is gone: its process or node has ended")
@@ -170,7 +181,8 @@ class Meeting:
                 ticks = [0 if new != old else n + 1 for new, old, n in zip(beats, before, ticks, strict=True)]
                 if max(ticks) > SILENT_TICKS:
                     cause = silent(peers[ticks.index(max(ticks))], self._tick_seconds)
-                    on_alarm(self.sound_alarm(cause, num_silent=sum(n > SILENT_TICKS / 2 for n in ticks)))
+                    quiet = [rank for rank, n in zip(peers, ticks, strict=True) if n > SILENT_TICKS / 2]
+                    on_alarm(self.sound_alarm(cause, silent=quiet))
                     return
 
 

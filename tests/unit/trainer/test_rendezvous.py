@@ -2,6 +2,8 @@
 
 import queue
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -19,9 +21,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "FAREWELL_SECONDS", 0.1)
 
 
-def meeting_of(rank: int, port: int, *, hosts: bool) -> Meeting:
-    """A rank of two that have already met."""
-    me = Rank(rank=rank, world_size=2, master_addr="127.0.0.1", master_port=port, hosts_store=hosts)
+def meeting_of(rank: int, port: int, *, hosts: bool, size: int = 2) -> Meeting:
+    """A rank of some that have already met."""
+    me = Rank(rank=rank, world_size=size, master_addr="127.0.0.1", master_port=port, hosts_store=hosts)
     meeting = Meeting(me, rendezvous._connect(me, 5), num_gpus=0)
     meeting.store.add(f"beat/{rank}", 0)
     return meeting
@@ -62,3 +64,36 @@ def test_the_wish_of_a_rank_to_end_reaches_rank_0() -> None:
     assert wishes[0].wait(5)
     for meeting in meetings:
         meeting._stop.set()
+
+
+def slowly(act: Callable[[str], Cause]) -> Callable[[str], Cause]:
+    def later(text: str) -> Cause:
+        time.sleep(0.2)
+        return act(text)
+
+    return later
+
+
+@pytest.mark.parametrize("sounder", [0, 1])
+def test_rank_0_stays_until_all_others_know_why(monkeypatch: pytest.MonkeyPatch, sounder: int) -> None:
+    """Its store ends with it: who has not looked yet would only learn that rank 0 is gone. Who tells need not be told."""
+    monkeypatch.setattr(rendezvous, "FAREWELL_SECONDS", 5)
+    monkeypatch.setattr(rendezvous, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(rendezvous, "SILENT_TICKS", 1000)
+    monkeypatch.setattr(Cause, "decode", slowly(Cause.decode))  # time enough for who tells to hear itself
+    port = free_port()
+    meetings = [meeting_of(rank, port, hosts=rank == 0, size=3) for rank in range(3)]
+    ended: queue.Queue[int] = queue.Queue()
+    for rank in (0, 1):
+        meetings[rank].watch(lambda cause, rank=rank: ended.put(rank), threading.Event())
+    telling = threading.Thread(target=lambda: meetings[sounder].sound_alarm(rendezvous.lost(2, "fails")))
+    telling.start()
+    if sounder == 0:
+        assert ended.get(timeout=5) == 1
+        assert telling.is_alive()
+    with pytest.raises(queue.Empty):
+        ended.get(timeout=0.5)
+    meetings[2].watch(lambda cause: ended.put(2), threading.Event())
+    want = {2} if sounder == 0 else {2, 0}
+    assert {ended.get(timeout=4) for _ in want} == want
+    telling.join(5)
