@@ -44,6 +44,16 @@ def test_float32_features_are_summed_in_float64(rng):
     np.testing.assert_allclose(fit(linear, params(), make_blocks(X, y)).coef_D, peer.coef_, rtol=1e-9)
 
 
+def test_a_mean_between_two_neighbouring_floats_can_be_summed_about(rng):
+    """Far from 0, the float next to the mean is as far from it as the rows are, which the bounds of the sums allow for."""
+    X = rng.standard_normal((2000, 3)).astype(np.float32)
+    X[:, 1] = np.where(rng.random(2000) < 0.45, 2**24 + 2, 2**24)
+    X[:, 2] = X[:, 0] * np.float32(1 + 1e-5) + np.float32(1e-5) * X[:, 2]  # so that float32 does not do
+    y = X[:, 0] + X[:, 1] - 2.0**24 + 0.1 * rng.standard_normal(2000)
+    peer = LinearRegression(tol=1e-14).fit(X.astype(np.float64) - [0, 2**24, 0], y)
+    np.testing.assert_allclose(fit(linear, params(), make_blocks(X, y, rows=2000)).coef_D, peer.coef_, rtol=1e-5)
+
+
 def test_refinement_gives_back_the_squared_condition(rng):
     """Columns that agree in five digits still have coefficients to 1e-6."""
     X = rng.standard_normal((2000, 5))

@@ -146,8 +146,8 @@ class NormalEquations:
         if not rows.fit_intercept:
             return rows
         mean_C = torch.cat([rows.shift_D + lean_Q[:-2] / weight, rows.shift_y + lean_Q[-1:] / weight])
+        shift_D = mean_C[:-1].to(rows.seen.dtype).to(torch.float64)
         left_Q = (square_Q - lean_Q**2 / weight).clamp(min=0) + ROUNDING * square_Q
+        left_Q[:-2] += weight * (shift_D - mean_C[:-1]) ** 2
         left_Q[-2] = square_Q[-2]
-        return rows.about(
-            mean_C[:-1].to(rows.seen.dtype).to(torch.float64), float(mean_C[-1]), left_Q.sqrt() * (1 + ROUNDING)
-        )
+        return rows.about(shift_D, float(mean_C[-1]), left_Q.sqrt() * (1 + ROUNDING))
