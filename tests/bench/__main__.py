@@ -6,18 +6,16 @@ Exit status 1 if a bound is missed. `python -m tests.bench.report` makes docs/pe
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from tests.bench.cases import SECTIONS as FITS
 from tests.bench.contention import contention
 from tests.bench.figure import Line
-from tests.bench.machine import facts
 from tests.bench.pods import pods
+from tests.bench.results import write
 from tests.bench.scaling import scaling
 from tests.bench.side_by_side import compare
 from tests.bench.startup import startup
@@ -47,14 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     args = parser.parse_args(arguments)
     print(f"Median of {args.repeats}, one thread unless said; ratio: ours / peer; load {os.getloadavg()[0]:.1f}")
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[Line]] = {}
     for name in args.only or SECTIONS:
         print(f"\n{name}", flush=True)
         found[name] = list(_shown(SECTIONS[name](QUICK if args.quick else 1.0, args.repeats)))
     if args.json:
-        lines = {name: [line.as_json() for line in lines] for name, lines in found.items()}
-        text = json.dumps({"machine": facts(), "repeats": args.repeats, "sections": lines}, indent=1)
-        args.json.write_text(text + "\n")
+        write(args.json, found)
     return int(not all(line.is_met for lines in found.values() for line in lines))
 
 

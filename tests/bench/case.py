@@ -7,7 +7,7 @@ from typing import Any
 Data = tuple[Any, Any]  # X and y, numpy; y may be None
 Fit = Callable[[], Any]  # what is timed
 Judge = Callable[[Any], float]  # the objective or inertia of what `Fit` returned, in float64
-Side = Callable[[Data], tuple[Fit, Judge | None]]
+Side = Callable[..., tuple[Fit, Judge | None]]  # of Data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,5 +20,8 @@ class Case:
     ours: Side
     peer: Side
     tolerance: float = 0.0  # of our objective above the peer's, relative
+    tols: tuple[
+        float, ...
+    ] = ()  # of the peer, which takes one as `tol`; falling, the last for the objective that counts
     packages: tuple[str, ...] = ()  # of a peer that has an environment of its own
     warm_up: float = 0.01  # share of the full size of a first fit, which loads the libraries

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tests.bench.figure import Figure, Line, spread
-from tests.bench.side_by_side import ONE_THREAD
+from tests.bench.turns import ONE_THREAD
 
 BUSY = 2  # loops that do nothing else
 SHARE = 1.3  # at most
@@ -31,6 +31,7 @@ def contention(scale: float, repeats: int) -> list[Line]:
             spread=spread(ours),
             peer_spread=spread(peer),
             bound=SHARE,
+            note="wall seconds",
         )
     ]
 

@@ -18,6 +18,8 @@ class Figure:
     peer_spread: float = 0.0
     quality: tuple[float, float] | None = None  # ours and the peer's: an objective or inertia, less is better
     tolerance: float = 0.0  # of ours above the peer's, relative
+    note: str = ""  # what is not plain from the name
+    ranks: int | None = None  # where one fit is measured on several numbers of them
 
     @property
     def ratio(self) -> float:
@@ -41,6 +43,7 @@ class Figure:
         return (
             f"{self.name:44s} {self.ours:9.3f} {self.unit} ±{self.spread / 2:3.0%}  peer {self.peer:9.3f} {self.unit} "
             f"±{self.peer_spread / 2:3.0%}  ratio {self.ratio:5.2f}  bound {self.bound:5.3f}  {verdict}{quality}"
+            f"{'  ' if self.note else ''}{self.note}"
         )
 
 

@@ -1,6 +1,6 @@
 """Data four times the memory limit: passes over rows on a disk beside the same passes over rows in memory.
 
-    python -m tests.bench.larger_than_memory [--limit-mib 1024] [--times 4] [--only kmeans]
+    python -m tests.bench.larger_than_memory [--limit-mib 1024] [--times 4] [--only kmeans] [--json FILE]
 
 Both sides fit the same rows, each in a process of its own on one core, and take turns pass by pass, so that a busy machine
 hurts both. The one that reads from the disk is in a control group with the limit; the other has no limit. Seconds are wall time:
@@ -9,33 +9,32 @@ missed, 0 with a line that says why where no control group can be made.
 """
 
 import argparse
-import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from tests.bench.figure import Figure
+from tests.bench.results import write
+from tests.bench.turns import answer, asked, started
 from tests.memory_group import memory_group, why_not
 
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 FEATURES = 64
 MIB = 1 << 20
 LEAST_SHARE = 0.7  # of the throughput in memory
 WORKLOADS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "kmeans": (
-        {"kmeans": {"clusters": 100, "init": "random", "tolerance": 0, "maxIterations": 5}},
+        {"kmeans": {"clusters": 100, "init": "random", "tolerance": 0, "maxIterations": 3}},
         {"blobs": {"features": FEATURES, "centers": 200}},
     ),
     "svm": (
-        {"svm": {"maxIterations": 5}},
+        {"svm": {"maxIterations": 3}},
         {"classification": {"features": FEATURES, "flip": 0.1}},
     ),
 }
@@ -46,11 +45,11 @@ def compare(name: str, limit: int, times: float) -> list[Figure]:
     rows = int(times * limit) // (FEATURES * 4)
     with memory_group(limit) as group, tempfile.TemporaryDirectory(prefix="larger-") as folder:
         command = [sys.executable, "-m", "tests.bench.larger_than_memory", "--rows", str(rows), "--only", name]
-        with _started(group.command(*command, "--side", folder)) as ours, _started([*command, "--side", ""]) as peer:
-            facts, _ = _answer(ours), _answer(peer)  # they read one after the other
+        with started(group.command(*command, "--side", folder)) as ours, started([*command, "--side", ""]) as peer:
+            facts, _ = answer(ours), answer(peer)  # they read one after the other
             seconds = []
-            while "seconds" in (found := _answer(ours)):
-                seconds.append((found["seconds"], _answer(peer)["seconds"]))
+            while "seconds" in (found := answer(ours)):
+                seconds.append((found["seconds"], answer(peer)["seconds"]))
     return [
         *_figures(name, seconds, facts),
         Figure(name=f"{name}: peak RSS", ours=found["peak_rss"], peer=limit / MIB, spread=0, bound=1.0, unit="MiB"),
@@ -62,9 +61,7 @@ def _figures(name: str, seconds: Sequence[tuple[float, float]], facts: Mapping[s
     longest = max(memory for _, memory in seconds)
     # Passes that look at labels only take no time in memory.
     ratios = [disk / memory for disk, memory in seconds if memory > longest / 10]
-    total = len(seconds) * facts["bytes"] / 1e9
-    print(f"# {name}: {facts['bytes'] / 1e9:.2f} GB of features, read and written in {facts['load']:.0f} s;")
-    print(f"# then {len(seconds)} passes: {total / ours:.2f} GB/s from the disk, {total / peer:.2f} GB/s from memory")
+    size, total = facts["bytes"] / 1e9, len(seconds) * facts["bytes"] / 1e9
     return [
         Figure(
             name=f"{name}: all passes",
@@ -72,32 +69,11 @@ def _figures(name: str, seconds: Sequence[tuple[float, float]], facts: Mapping[s
             peer=peer,
             spread=(max(ratios) - min(ratios)) / statistics.median(ratios),
             bound=1 / LEAST_SHARE,
+            note=f"{size:.2f} GB of features, cached in {facts['load']:.0f} s; then {len(seconds)} passes: "
+            f"{total / ours:.2f} GB/s from the disk, {total / peer:.2f} GB/s from memory",
         ),
         Figure(name=f"{name}: checksums, once", ours=facts["checksum"], peer=peer / len(seconds), spread=0, bound=0.5),
     ]
-
-
-@contextmanager
-def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, env=os.environ | ONE_THREAD, stdin=pipe, stdout=pipe, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _answer(process: subprocess.Popen[str]) -> dict[str, float]:
-    """What the side does next, which it begins when it is asked for."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with suppress(BrokenPipeError):
-        print("go", file=process.stdin, flush=True)
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit(f"a side ended with {process.wait()}")
-    return json.loads(line)
 
 
 def side(name: str, rows: int, folder: str) -> None:
@@ -117,7 +93,7 @@ def side(name: str, rows: int, folder: str) -> None:
     spec = Spec.model_validate(
         {"workload": workload, "data": {"synthetic": shape, "cache": cache}, "output": {"uri": "/nowhere"}}
     )
-    with _asked() as facts:
+    with asked() as facts:
         started = time.perf_counter()
         train = load(SoloComm(), spec, 1, quiet).train
         facts["load"] = time.perf_counter() - started
@@ -127,7 +103,7 @@ def side(name: str, rows: int, folder: str) -> None:
     estimator_for(spec.workload).fit(
         SoloComm(), train, getattr(spec.workload, name), seed=0, progress=quiet, checkpoint=NO_CHECKPOINT
     )
-    with _asked() as facts:
+    with asked() as facts:
         facts["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -141,7 +117,7 @@ def _pace() -> None:
         if len(self.blocks) < self.num_blocks:  # a sample
             yield from unpaced(self, fn)
             return
-        with _asked() as facts:
+        with asked() as facts:
             started = time.perf_counter()
             yield from unpaced(self, fn)
             facts["seconds"] = time.perf_counter() - started
@@ -158,34 +134,28 @@ def _checksum_seconds(blocks: Any) -> float:
     return (time.process_time() - started) / 10 * len(blocks.blocks)
 
 
-@contextmanager
-def _asked() -> Iterator[dict[str, float]]:
-    """Waits for the question; answers with what has been put in."""
-    sys.stdin.readline()
-    facts: dict[str, float] = {}
-    yield facts
-    print(json.dumps(facts), flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit-mib", type=int, default=1024, help="memory limit of the side that reads from the disk")
     parser.add_argument("--times", type=float, default=4, help="size of the features, in limits")
     parser.add_argument("--only", choices=WORKLOADS)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.side is not None:
-        side(asked.only, asked.rows, asked.side)
+    asked_for = parser.parse_args()
+    if asked_for.side is not None:
+        side(asked_for.only, asked_for.rows, asked_for.side)
         return
     if reason := why_not():
         print(f"skipped: {reason}")
         return
     figures = []
-    for name in [asked.only] if asked.only else WORKLOADS:
-        for figure in compare(name, asked.limit_mib * MIB, asked.times):
+    for name in [asked_for.only] if asked_for.only else WORKLOADS:
+        for figure in compare(name, asked_for.limit_mib * MIB, asked_for.times):
             print(figure, flush=True)
             figures.append(figure)
+    if asked_for.json:
+        write(asked_for.json, {"larger than memory": figures})
     sys.exit(not all(figure.is_met for figure in figures))
 
 

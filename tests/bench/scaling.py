@@ -1,4 +1,4 @@
-"""Two ranks beside one: CPU time of a fit, summed over the ranks. They are real processes that talk by gloo."""
+"""Several ranks beside one: CPU time of a fit, summed over the ranks. They are real processes that talk by gloo."""
 
 import json
 import os
@@ -9,26 +9,30 @@ import time
 from dataclasses import replace
 
 from tests.bench.figure import Figure, Line, spread
-from tests.bench.side_by_side import ONE_THREAD
+from tests.bench.turns import ONE_THREAD
 from tests.dist.world import free_port
 
 ROWS, FEATURES, CLUSTERS = 1_000_000, 50, 50
 EFFICIENCY = 0.9  # at least
+SIZES = (2, 4)
+ITERATIONS = 10
 
 
 def scaling(scale: float, repeats: int) -> list[Line]:
     """The section."""
-    turns = [(_cpu_seconds(1, scale), _cpu_seconds(2, scale)) for _ in range(repeats)]
-    one, two = ([turn[side] for turn in turns] for side in (0, 1))
+    turns = [{size: _cpu_seconds(size, scale) for size in (1, *SIZES)} for _ in range(repeats)]
+    seconds = {size: [turn[size] for turn in turns] for size in (1, *SIZES)}
     return [
         Figure(
-            name=f"kmeans {ROWS:,} x {FEATURES}: CPU of 2 ranks beside 1",
-            ours=statistics.median(two),
-            peer=statistics.median(one),
-            spread=spread(two),
-            peer_spread=spread(one),
+            name=f"kmeans {ROWS:,} x {FEATURES}: CPU of {size} ranks beside 1",
+            ours=statistics.median(seconds[size]),
+            peer=statistics.median(seconds[1]),
+            spread=spread(seconds[size]),
+            peer_spread=spread(seconds[1]),
             bound=1 / EFFICIENCY,
+            ranks=size,
         )
+        for size in SIZES
     ]
 
 
@@ -65,7 +69,7 @@ def _measure(rank: int, size: int, port: int, scale: float) -> float:
     blocks = blocks_of(data)
     mine = own_blocks(blocks.num_rows, FEATURES, rank, size)
     blocks = replace(blocks, blocks=blocks.blocks[mine.start : mine.stop])
-    fields = kmeans_fields(data[0][:CLUSTERS], 20)
+    fields = kmeans_fields(data[0][:CLUSTERS], ITERATIONS)
     comm = SoloComm()
     if size > 1:
         meeting = meet(me, has_gpu=False, timeout_seconds=60)

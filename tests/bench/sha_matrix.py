@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from scalejob.contract import ExitCode
+from tests.bench.machine import facts
 from tests.dist.attempts import Attempt
 from tests.dist.fault_jobs import JOBS
 from tests.dist.faults import as_table, finish, with_places
@@ -87,7 +88,8 @@ def main(job: tuple[str, ...], path: Path | None) -> None:
     rows = rows_of(found)
     click.echo(as_table(rows))
     if path:
-        path.write_text(json.dumps({"table": rows, "cells": [asdict(cell) for cell in found]}, indent=1) + "\n")
+        matrix = {"machine": facts(), "table": rows, "cells": [asdict(cell) for cell in found]}
+        path.write_text(json.dumps(matrix, indent=1) + "\n")
     raise SystemExit(any(row["equal"] == "NO" for row in rows))
 
 

@@ -1,24 +1,23 @@
 """Fits beside those of a peer: one harness for all cases.
 
-Each fit runs in a process of its own with one thread; both sides take turns, so that a busy machine hurts both. Its seconds are
-CPU seconds of the process: on a shared machine wall time measures the neighbours.
+Each side is a process of its own with one thread; they take turns, fit by fit, so that a busy machine hurts both. Seconds are CPU
+seconds of the process: on a shared machine wall time measures the neighbours.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
-from tests.bench.case import Case
+from tests.bench.case import Case, Data
 from tests.bench.figure import Absent, Figure, Line, spread
+from tests.bench.turns import answer, asked, started
 
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")} | {"MKL_CBWR": "AUTO"}
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "scalejob", "bench")
 INSTALL_SECONDS = 600
 
@@ -31,14 +30,19 @@ def compare(case: Case, scale: float, repeats: int) -> Line:
         if found is None:
             return Absent(name=case.name, reason=f"{' '.join(case.packages)} cannot be installed")
         peer_python = str(found)
-    pythons = {"ours": sys.executable, "peer": peer_python}
-    turns = [
-        {side: _in_own_process(python, side, case.name, scale) for side, python in pythons.items()}
-        for _ in range(repeats)
-    ]
-    ours, peer = ([turn[side]["seconds"] for turn in turns] for side in ("ours", "peer"))
-    first = turns[0]
-    has_quality = None not in (first["ours"]["quality"], first["peer"]["quality"])
+    command = ["-m", "tests.bench.side_by_side", "--case", case.name, "--scale", str(scale), "--repeats", str(repeats)]
+    with (
+        started([sys.executable, *command, "--side", "ours"]) as ours,
+        started([peer_python, *command, "--side", "peer"]) as peer,
+    ):
+        ready = answer(ours), answer(peer)
+        seconds = [(answer(ours)["seconds"], answer(peer)["seconds"]) for _ in range(repeats)]
+        judged = answer(ours), answer(peer)
+    return _figure(case, seconds, [one["quality"] for one in judged], ready[1]["note"])
+
+
+def _figure(case: Case, seconds: Sequence[tuple[float, float]], quality: Sequence[float | None], note: str) -> Figure:
+    ours, peer = zip(*seconds, strict=True)
     return Figure(
         name=case.name,
         ours=statistics.median(ours),
@@ -46,8 +50,9 @@ def compare(case: Case, scale: float, repeats: int) -> Line:
         spread=spread(ours),
         peer_spread=spread(peer),
         bound=1 / case.times,
-        quality=(first["ours"]["quality"], first["peer"]["quality"]) if has_quality else None,
+        quality=None if None in quality else tuple(quality),
         tolerance=case.tolerance,
+        note=note,
     )
 
 
@@ -68,23 +73,36 @@ def environment(packages: Sequence[str]) -> Path | None:
     return python
 
 
-def _in_own_process(python: str, side: str, name: str, scale: float) -> Mapping[str, float]:
-    command = [python, "-m", "tests.bench.side_by_side", "--side", side, "--case", name, "--scale", str(scale)]
-    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name}, {side}:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure(case: Case, side: str, scale: float) -> dict[str, float | None]:
-    """CPU seconds of one fit, after a small one, and its objective."""
-    prepare = {"ours": case.ours, "peer": case.peer}[side]
+def side(case: Case, name: str, scale: float, repeats: int) -> None:
+    """One side: CPU seconds of a fit each time it is asked, after a small fit, and then the objective."""
+    prepare = {"ours": case.ours, "peer": case.peer}[name]
     prepare(case.data(min(scale, case.warm_up)))[0]()
-    fit, judge = prepare(case.data(scale))
-    started = time.process_time()
-    model = fit()
-    seconds = time.process_time() - started
-    return {"seconds": seconds, "quality": None if judge is None else judge(model)}
+    data, note = case.data(scale), ""
+    if name == "peer" and case.tols:
+        tol = loosest(case, data)
+        prepare, note = partial(prepare, tol=tol), f"the peer's tol={tol:g}, the loosest of {case.tols} that is enough"
+    fit, judge = prepare(data)
+    with asked() as facts:  # both are ready before one begins
+        facts["note"] = note
+    for _ in range(repeats):
+        with asked() as facts:
+            began = time.process_time()
+            model = fit()
+            facts["seconds"] = time.process_time() - began
+    with asked() as facts:
+        facts["quality"] = None if judge is None else judge(model)
+
+
+def loosest(case: Case, data: Data) -> float:
+    """The largest `tol` with which the peer's objective is within the tolerance of that with the smallest."""
+
+    def objective(tol: float) -> float:
+        fit, judge = case.peer(data, tol=tol)
+        assert judge is not None
+        return judge(fit())
+
+    enough = objective(case.tols[-1]) * (1 + case.tolerance)
+    return next((tol for tol in case.tols[:-1] if objective(tol) <= enough), case.tols[-1])
 
 
 def main() -> None:
@@ -94,8 +112,9 @@ def main() -> None:
     parser.add_argument("--side", choices=["ours", "peer"], required=True)
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    print(json.dumps(measure(CASES[args.case], args.side, args.scale)))
+    side(CASES[args.case], args.side, args.scale, args.repeats)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""How long a local job of four processes takes until its first step, beside what nobody can avoid: the import of torch.
-
-    python -m tests.bench.startup [--repeats 5]
+"""How long a local job of two processes takes until its first step, beside what nobody can avoid: the import of torch.
 
 Both take turns, so that a busy machine hurts both. Seconds are wall time: start-up is waiting.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -13,9 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.figure import Figure
+from tests.bench.figure import Figure, spread
 
-WORKERS = 4
+WORKERS = 2
 JOB = f"""
 apiVersion: scalejob.io/v1alpha1
 kind: ScaleJob
@@ -40,7 +37,9 @@ def startup(repeats: int) -> list[Figure]:
             name=f"first step of {WORKERS} local processes",
             ours=middle,
             peer=peer,
-            spread=(max(ours) - min(ours)) / middle,
+            spread=spread(ours),
+            peer_spread=spread(imports),
+            note="wall seconds; the peer is `import torch`",
             bound=(1.5 * peer + 1.0) / peer,
         )
     ]
@@ -71,15 +70,3 @@ def seconds_to_first_step() -> float:
                 raise SystemExit("no fit was seen:\n" + "".join(said))
             job.communicate()
     return seconds
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    figures = startup(parser.parse_args().repeats)
-    print(*figures, sep="\n")
-    return int(not all(figure.is_met for figure in figures))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
