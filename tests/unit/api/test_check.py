@@ -43,6 +43,15 @@ def test_a_number_in_scientific_notation_is_a_number() -> None:
     assert job.spec.workload.kmeans.tolerance == 1e-4
 
 
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_a_number_is_finite(number: str) -> None:
+    """YAML knows others, which JSON, and so the API server, does not."""
+    wanted = f"must be a finite number; got {number.removeprefix('.').replace('.', '')}"
+    assert any(
+        wanted in line for line in problems(yaml.safe_dump(VALID), (f"spec.workload={{svm: {{gamma: {number}}}}}",))
+    )
+
+
 def test_a_key_that_stands_twice_is_refused() -> None:
     """YAML would silently take the last one."""
     assert "stands twice" in problems("kind: ScaleJob\nspec: {}\nspec: {}\n")[0]

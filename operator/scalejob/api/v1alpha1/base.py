@@ -36,7 +36,9 @@ class Model(BaseModel):
     the CLI parses with `extra="forbid"`.
     """
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
