@@ -144,6 +144,8 @@ def test_sparse_rows_have_the_objective_of_scikit_learn(tmp_path):
     [
         ("1 0:2 3:1", "line 3: index 0 in '0:2': indices count from 1 in this format"),
         ("1 3:1 2:1", "line 3: index 2 after 3: indices have to ascend"),
+        ("1 2000000000:1", "line 3: index 2000000000: the largest allowed is 1000000"),
+        ("1 99999999999999999999:1", "line 3: index 99999999999999999999: the largest allowed is 1000000"),
         ("1 2:x", "line 3: the value of '2:x' is not a finite number"),
         ("1 2:nan", "line 3: the value of '2:nan' is not a finite number"),
         ("1 hello", "line 3: 'hello' is not index:value"),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 LABEL = "label"  # what the first number of a line is called
+LARGEST_INDEX = 1_000_000  # each feature gets a name: a typing error must not make billions of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +116,8 @@ def _parse(part: Part, num_features: int | None) -> tuple["csr_array", np.ndarra
         rows, label_N = load_svmlight_file(io.BytesIO(text), n_features=width, zero_based=True)
     except (ValueError, OverflowError) as error:
         raise InvalidData(_explain(part, text) or f"{part.path}: {error}") from error
-    bad = (rows.indices == 0).any() or not (np.abs(rows.data) <= LARGEST).all() or not np.isfinite(label_N).all()
-    if bad:
+    is_good = (np.abs(rows.data) <= LARGEST).all() and np.isfinite(label_N).all()
+    if not is_good or (rows.indices == 0).any() or rows.shape[1] > LARGEST_INDEX + 1:
         raise InvalidData(_explain(part, text) or f"{part.path}: a number cannot be used")
     return rows, label_N
 
@@ -163,6 +164,8 @@ def _line_problem(words: list[bytes]) -> str | None:
             return f"{pair!r} is not index:value"
         if int(index) == 0:
             return f"index 0 in {pair!r}: indices count from 1 in this format"
+        if int(index) > LARGEST_INDEX:
+            return f"index {index}: the largest allowed is {LARGEST_INDEX}"
         if int(index) <= last:
             return f"index {index} after {last}: indices have to ascend"
         if not _is_finite(value) or abs(float(value)) > LARGEST:
