@@ -19,7 +19,7 @@ from scaletrain.data import arrays, delimited
 from scaletrain.errors import InvalidData, InvalidSpec, Unreachable
 from scaletrain.storage.file import File
 from scaletrain.storage.folder import open_folder
-from scaletrain.storage.uri import file_system
+from scaletrain.storage.uri import file_system, local_path
 from tests.places import ObjectStore, object_store, web_server
 from tests.unit.trainer.datasets import KMEANS, NUM_ROWS, SVM, WRITERS, column, make_table, read_rows
 
@@ -160,6 +160,11 @@ PROBLEMS: dict[str, tuple[str, type[Exception], str]] = {
     "driver of another package": ("abfs://c@account/t.csv", InvalidSpec, "a driver that is not installed: .*adlfs"),
     "one inside another": ("zip://t.csv::s3://bucket/t.zip", InvalidSpec, r"\(::\) are not supported"),
     "another machine": ("file://host/t.csv", InvalidSpec, "names the machine host"),
+    "a driver that connects at once": (
+        "ftp://127.0.0.1:1/t.csv",
+        Unreachable,
+        "^data.files.uri: ftp://.* be reached: Conn",
+    ),
 }
 
 
@@ -170,6 +175,12 @@ def test_what_is_wrong_with_a_uri_is_told(tmp_path: Path, store: ObjectStore, na
     with web_server(tmp_path) as server, pytest.raises(kind, match=want) as caught:
         read_rows(uri.format(web=server.url), KMEANS)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_store_is_no_place_on_this_machine() -> None:
+    """For what has to be a path."""
+    with pytest.raises(InvalidSpec, match="^data.cache.path: s3://b/c is not on this machine: a path is needed"):
+        local_path("s3://b/c", "data.cache.path")
 
 
 def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

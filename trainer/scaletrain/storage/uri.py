@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 from scalejob.api.v1alpha1.base import USER_INFO
 from scaletrain.errors import InvalidSpec
 
+from .problems import reaching
+
 if TYPE_CHECKING:
     from aiohttp_retry import RetryClient
     from fsspec import AbstractFileSystem
@@ -29,6 +31,8 @@ def local_path(uri: str, field: str) -> Path:
         if uri.startswith("~/"):  # only a shell knows what that is; here it would be a folder named ~
             raise InvalidSpec(f"{field}: {uri} begins with ~, which is not expanded: write the whole path")
         return Path(uri)
+    if not is_local(uri):
+        raise InvalidSpec(f"{field}: {uri} is not on this machine: a path is needed")
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
         raise InvalidSpec(f"{field}: {uri} names the machine {parts.netloc}; a file:// URL begins with three slashes")
@@ -47,10 +51,11 @@ def file_system(uri: str, field: str) -> "tuple[AbstractFileSystem, str]":
     if "::" in uri:
         raise InvalidSpec(f"{field}: {uri}: file systems inside of others (::) are not supported")
     _require_driver(uri, scheme, field)
-    try:
-        fs, path = url_to_fs(uri, use_listings_cache=False, **_options(scheme))
-    except (TypeError, ValueError) as error:
-        raise InvalidSpec(f"{field}: {uri}: {error}") from error
+    with reaching(f"{field}: {uri}"):  # some drivers connect at once
+        try:
+            fs, path = url_to_fs(uri, use_listings_cache=False, **_options(scheme))
+        except (TypeError, ValueError) as error:
+            raise InvalidSpec(f"{field}: {uri}: {error}") from error
     if not path.strip("/"):
         raise InvalidSpec(f"{field}: {uri} names no bucket and no path")
     return fs, path
