@@ -179,7 +179,7 @@ def test_what_is_wrong_with_a_uri_is_told(tmp_path: Path, store: ObjectStore, na
 
 def test_a_store_is_no_place_on_this_machine() -> None:
     """For what has to be a path."""
-    with pytest.raises(InvalidSpec, match="^data.cache.path: s3://b/c is not on this machine: a path is needed"):
+    with pytest.raises(InvalidSpec, match=r"^data.cache.path: s3://b/c is not on this machine: a path is needed"):
         local_path("s3://b/c", "data.cache.path")
 
 
