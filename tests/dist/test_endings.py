@@ -29,6 +29,8 @@ while True:
     time.sleep(0.01)
 """
 
+CLASSES = {"synthetic": {"classification": {"rows": 2000, "features": 5}}}
+
 
 def job(folder: Path, *, rows: int = 200_000, restarts: int = 1, **more: Any) -> dict[str, Any]:
     return {
@@ -93,6 +95,14 @@ def test_ranks_without_rows_take_part(tmp_path: Path) -> None:
     assert (ends[0].word.rows, ends[0].word.features) == (10, 4)
     assert [line.phase for line in ends[0].progress if line.step == 0] == ["data", "prepare", "fit", "evaluate", "save"]
     assert scaletrain.load(tmp_path / "model").cluster_centers_.shape == (2, 4)
+
+
+def test_a_fit_that_did_not_converge_is_told(tmp_path: Path) -> None:
+    """On standard error, once, with what helps; a model that is as it should be needs no word."""
+    ends = run(job(tmp_path, workload={"svm": {"maxIterations": 1}}, data=CLASSES), workers=2)
+    warning = "scaletrain: warning: the tolerance was not reached: raise maxIterations"
+    assert [end.stderr.count(warning) for end in ends] == [1, 0], ends
+    assert "warning" not in run(job(tmp_path, workload={"svm": {}}, data=CLASSES), workers=1)[0].stderr
 
 
 def test_torchrun_starts_the_ranks_of_a_worker(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from .prepare.preparation import Preparation, fit_preparation, num_steps
 from .progress import Teller, teller
 from .rank import Rank
 from .rendezvous import Meeting, meet
-from .report import Report, leave
+from .report import Report, leave, say
 from .restore import params_of, to_model
 from .steps import open_steps
 from .task import task_from_env
@@ -94,8 +94,10 @@ def _about(data: Dataset) -> dict[str, Any]:
 def _save(
     spec: Spec, data: Dataset, preparation: Preparation, result: Result, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes the model, on rank 0."""
+    """Writes the model, on rank 0, and tells what is to be known of it."""
     assert spec.output is not None
+    if warning := result.facts().get("warning"):
+        say(f"scaletrain: warning: {warning}")
     model = to_model(spec, preparation.steps, result, classes=data.train.classes, about=about)
     saved = artifact.save(model, spec.output.uri)
     return {"model_uri": saved.uri, "model_sha256": saved.sha256, "digests": about["digests"]}
