@@ -171,3 +171,38 @@ def test_each_step_is_told() -> None:
     comm = SoloComm()
     fit_preparation(comm, blocks_of(comm, make_rows()), spec, columns, lambda step, **_: told.append(step))
     assert told == [1, 2, 3] == list(range(1, num_steps(spec) + 1))
+
+
+def single_rows() -> np.ndarray:
+    """float32 columns of different size, far from 0."""
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((3000, 6)) * [1, 2, 3, 4, 5, 6] + [0, 1e3, -7, 1, 50, 0]).astype(np.float32)
+
+
+@pytest.mark.parametrize("order", ["as they are", "sorted"])
+def test_components_of_single_precision_are_those_of_double(order: str) -> None:
+    """One pass in float32 is enough, and where a sample is not like all rows, float64 is taken."""
+    X = single_rows()
+    X = X[X[:, 1].argsort()] if order == "sorted" else X
+    fitted = fit(X, Prepare(pca=Pca(components=3)))[0].steps[0].to_sklearn()
+    theirs = PCA(n_components=3, svd_solver="covariance_eigh").fit(X.astype(np.float64))
+    np.testing.assert_allclose(fitted.explained_variance_, theirs.explained_variance_, rtol=1e-6)
+    np.testing.assert_allclose(fitted.components_, theirs.components_, atol=1e-5)
+    np.testing.assert_allclose(fitted.mean_, theirs.mean_, rtol=1e-6)
+
+
+def test_a_component_too_small_for_single_precision_is_that_of_double() -> None:
+    """Two columns that agree in four digits."""
+    X = single_rows()[:, [0, 0, 2]]
+    X[:, 1] += np.float32(1e-4) * single_rows()[:, 5]
+    fitted = fit(X, Prepare(pca=Pca(components=3)))[0].steps[0].to_sklearn()
+    theirs = PCA(n_components=3, svd_solver="covariance_eigh").fit(X.astype(np.float64))
+    np.testing.assert_allclose(fitted.explained_variance_, theirs.explained_variance_, rtol=1e-6)
+
+
+def test_any_number_of_ranks_finds_the_same_bits_in_single_precision() -> None:
+    """Of means, components and variances."""
+    spec = Prepare(pca=Pca(components=3))
+    assert {tuple(bits(one)) for size in (1, 2, 5) for one in fit(single_rows(), spec, size)} == {
+        tuple(bits(fit(single_rows(), spec)[0]))
+    }

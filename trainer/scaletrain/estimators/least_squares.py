@@ -20,11 +20,7 @@ from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
 from .linalg import gram, product
-from .moments import SLACK, Ends, ends, row_weights
-
-SAMPLE = 8  # each 8th block tells where the rows are
-ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
-SINGLE = (1e-15, 1e15)  # reaches between which products in float32 neither vanish nor overflow
+from .moments import ROUNDED, SLACK, Ends, column_sums, ends, fits_single, row_weights, sample_means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +55,7 @@ class LeastSquares:
     @property
     def fast_dtype(self) -> torch.dtype:
         """Of a first look at the moments: float32 if the features are, and products of all columns can be told in it."""
-        reach_Q = self.norm_Q / self.norm_Q[-2]
-        fits = (reach_Q == 0) | ((reach_Q > SINGLE[0]) & (reach_Q < SINGLE[1]))
-        return self.seen.dtype if bool(fits.all()) else torch.float64
+        return self.seen.dtype if fits_single(self.norm_Q / self.norm_Q[-2]) else torch.float64
 
     def about(self, shift_D: Tensor, shift_y: float, norm_Q: Tensor) -> "LeastSquares":
         """The same rows about another shift."""
@@ -164,7 +158,7 @@ def open_rows(comm: Comm, blocks: Blocks, *, fit_intercept: bool) -> LeastSquare
     high_C, low_C = torch.cat([seen.high_D, high_y]), torch.cat([seen.low_D, low_y])
     shift_C = torch.zeros_like(high_C)
     if fit_intercept:
-        shift_C = _sample_means(comm, blocks, high_C, low_C).clamp(low_C, high_C)
+        shift_C = sample_means(comm, blocks, (high_C, low_C), _sums)
     shift_D, shift_y = shift_C[:-1].to(seen.dtype).to(torch.float64), shift_C[-1:]
     reach_D = torch.maximum(seen.high_D - shift_D, shift_D - seen.low_D)
     reach_y = torch.maximum(high_y - shift_y, shift_y - low_y)
@@ -195,16 +189,6 @@ def _target_ends(comm: Comm, blocks: Blocks) -> tuple[Tensor, Tensor]:
     return (found[:1], -found[1:]) if blocks.num_rows else (torch.zeros(1), torch.zeros(1))
 
 
-def _sample_means(comm: Comm, blocks: Blocks, high_C: Tensor, low_C: Tensor) -> Tensor:
-    """Means of features and target over a sample of the rows, about the middles; the middles if it has no row."""
-    middle_C = (high_C + low_C) / 2
-
-    def partial(block: Block) -> list[Tensor]:
-        one_N, y_N = torch.ones(len(block), dtype=torch.float64, device=block.device), block.y_N.to(torch.float64)
-        sum_C = torch.cat([product(one_N[None], block.X_ND.to(torch.float64))[0], y_N.sum().reshape(1)])
-        return [one_N.sum().reshape(1), sum_C - len(block) * middle_C.to(block.device)]
-
-    rows = torch.full((1,), float(max(1, blocks.num_rows)), dtype=torch.float64)
-    reach_C = (high_C - low_C) * SLACK + 1e-9 * torch.maximum(high_C.abs(), low_C.abs())
-    count, sum_C = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * reach_C])
-    return middle_C + sum_C / count.clamp(min=1)
+def _sums(block: Block) -> Tensor:
+    """Of the columns of features and the target, float64."""
+    return torch.cat([column_sums(block), block.y_N.to(torch.float64).sum().reshape(1)])

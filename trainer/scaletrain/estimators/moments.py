@@ -15,8 +15,13 @@ from scaletrain.data.sparse import SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
+from .linalg import product
+
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
 SLACK = 1 + 1e-6
+ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
+SINGLE = (1e-15, 1e15)  # magnitudes between which products in float32 neither vanish nor overflow
+SAMPLE = 8  # each 8th block tells where the rows are
 FOLD = 64
 View = Callable[[Block], Tensor | SparseRows]  # a block's features, changed or as they are
 
@@ -160,6 +165,34 @@ def ends(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Ends:
         dtype=torch.float64 if is_double else torch.float32,
         is_weighted=bool(is_weighted),
     )
+
+
+def sample_means(comm: Comm, blocks: Blocks, ends_C: tuple[Tensor, Tensor], sums: Callable[[Block], Tensor]) -> Tensor:
+    """Means of columns over a sample of the rows, between their high and low ends (C,): the middles if it has no row.
+
+    `sums`: of a block's columns, float64 (C,).
+    """
+    high_C, low_C = ends_C
+    middle_C = (high_C + low_C) / 2
+
+    def partial(block: Block) -> list[Tensor]:
+        count = torch.full((1,), float(len(block)), dtype=torch.float64, device=block.device)
+        return [count, sums(block) - len(block) * middle_C.to(block.device)]
+
+    rows = torch.full((1,), float(max(1, blocks.num_rows)), dtype=torch.float64)
+    reach_C = (high_C - low_C) * SLACK + 1e-9 * torch.maximum(high_C.abs(), low_C.abs())
+    count, sum_C = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * reach_C])
+    return (middle_C + sum_C / count.clamp(min=1)).clamp(low_C, high_C)
+
+
+def column_sums(block: Block) -> Tensor:
+    """Of the features, float64 (D,)."""
+    return product(_ones(block)[None], block.X_ND.to(torch.float64))[0]
+
+
+def fits_single(reach_D: Tensor) -> bool:
+    """Whether float32 holds the products of any two columns of these magnitudes."""
+    return bool(((reach_D == 0) | ((reach_D > SINGLE[0]) & (reach_D < SINGLE[1]))).all())
 
 
 def _high_and_negative_low(X_ND: Tensor | SparseRows) -> list[Tensor]:

@@ -18,13 +18,14 @@ from scaletrain.data.blocks import Block, Blocks
 from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators.base import Progress
-from scaletrain.estimators.moments import moments
+from scaletrain.estimators.moments import Ends, ends, moments
 
 from .medians import medians
-from .statistics import largest, means, products
+from .statistics import fast_products, largest, means, products
 from .steps import Imputer, Projection, Standardizer, Step
 
 MAX_PCA_FEATURES = 5_000
+MAX_SPREAD = 100.0  # of kept variances, of which sums of products in float32 still have six digits
 LARGEST_SINGLE = 1e12  # sums of products of such values are far from the end of float32, which is 3e38
 
 
@@ -79,7 +80,9 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
 
     InvalidData names the columns without a value.
     """
-    single = spec.scale is Scale.STANDARD or (columns.is_single and largest(comm, train) <= LARGEST_SINGLE)
+    seen = ends(comm, train) if spec.pca and num_steps(spec) == 1 else None
+    peak = float(seen.peak_D.max()) if seen else largest(comm, train) if columns.is_single else 0.0
+    single = spec.scale is Scale.STANDARD or (columns.is_single and peak <= LARGEST_SINGLE)
     preparation = Preparation(steps=(), dtype=torch.float32 if single else torch.float64)
     if spec.missing in CENTRE:
         preparation = preparation._then(_fit_imputer(comm, train, spec.missing, columns.features))
@@ -88,7 +91,7 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
         preparation = preparation._then(_fit_standardizer(comm, train, preparation))
         progress(len(preparation.steps))
     if spec.pca:
-        preparation = preparation._then(_fit_projection(comm, train, preparation, spec.pca.components))
+        preparation = preparation._then(_fit_projection(comm, train, preparation, spec.pca.components, seen))
         progress(len(preparation.steps))
     return preparation
 
@@ -120,17 +123,25 @@ def _is_constant(mean_D: np.ndarray, var_D: np.ndarray, num_rows: int) -> np.nda
     return var_D <= num_rows * epsilon * var_D + (num_rows * mean_D * epsilon) ** 2
 
 
-def _fit_projection(comm: Comm, train: Blocks, before: Preparation, count: int) -> Projection:
-    num_features = before.num_features(train.num_features)
-    _check_components(count, num_features, train.num_rows)
+def _fit_projection(comm: Comm, train: Blocks, before: Preparation, count: int, seen: Ends | None) -> Projection:
+    """`seen`: if no step comes before."""
+    _check_components(count, before.num_features(train.num_features), train.num_rows)
+    fast = fast_products(comm, train, seen) if seen and seen.dtype is torch.float32 else None
+    if fast:
+        projection = _projection(comm, *fast, count, train.num_rows)
+        if projection.variance_D[0] <= MAX_SPREAD * projection.variance_D[count - 1]:
+            return projection
     x = moments(comm, train, weighted=False, view=before.features)
-    product_DD = products(comm, train, before.features, x)
-    variance_D, components_DD = _principal(comm, product_DD / max(1, train.num_rows - 1))
+    return _projection(comm, x.mean_D, products(comm, train, before.features, x), count, train.num_rows)
+
+
+def _projection(comm: Comm, mean_D: Tensor, product_DD: Tensor, count: int, num_rows: int) -> Projection:
+    variance_D, components_DD = _principal(comm, product_DD / max(1, num_rows - 1))
     return Projection(
-        mean_D=x.mean_D.numpy(),
+        mean_D=mean_D.numpy(),
         components_CD=components_DD[:count].cpu().numpy(),
         variance_D=variance_D.cpu().numpy(),
-        num_rows=train.num_rows,
+        num_rows=num_rows,
     )
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
-from scaletrain.estimators.linalg import gram
-from scaletrain.estimators.moments import SLACK, Moments, fold
+from scaletrain.estimators.linalg import gram, product
+from scaletrain.estimators.moments import ROUNDED, SLACK, Ends, Moments, column_sums, fits_single, fold, sample_means
 from scaletrain.exact import max_over_blocks, sum_blocks
 
 View = Callable[[Block], Tensor]  # a block's features as float64, after the steps that come before
@@ -48,6 +48,31 @@ def products(comm: Comm, blocks: Blocks, view: View, x: Moments) -> Tensor:
 
     (total_DD,) = sum_blocks(comm, blocks, partial, [torch.outer(norm_D, norm_D)])
     return (total_DD + total_DD.T) / 2  # BLAS may round the two halves differently
+
+
+def fast_products(comm: Comm, blocks: Blocks, seen: Ends) -> tuple[Tensor, Tensor] | None:
+    """Means (D,) and sums of (x - mean)(x - mean)' over the rows (D, D), float64, from one pass over float32 features.
+
+    A block's products are summed in float32 about the means of a sample: an entry is wrong by some 1e-7 of what bounds it, the
+    lengths of its two columns about their means. None where float32 cannot do that.
+    """
+    shift_D = sample_means(comm, blocks, (seen.high_D, seen.low_D), column_sums).to(torch.float32)
+    reach_D = torch.maximum(seen.high_D - shift_D, shift_D - seen.low_D)
+    if not fits_single(reach_D):
+        return None
+    there_D, rows = shift_D.to(comm.device), float(max(1, blocks.num_rows))
+
+    def partial(block: Block) -> list[Tensor]:
+        X_ND = block.X_ND - there_D
+        one_1N = torch.ones(1, len(block), device=block.device)
+        return [gram(X_ND).to(torch.float64), product(one_1N, X_ND)[0].to(torch.float64)]
+
+    bounds = [torch.outer(reach_D, reach_D) * (rows * ROUNDED), reach_D * (rows * ROUNDED)]
+    about_DD, lean_D = sum_blocks(comm, blocks, partial, bounds)
+    if bool((lean_D**2 / rows > about_DD.diagonal() / 2).any()):  # the sample was not like the rows
+        return None
+    total_DD = about_DD - torch.outer(lean_D, lean_D) / rows
+    return shift_D + lean_D / rows, (total_DD + total_DD.T) / 2
 
 
 def _largest(X_ND: Tensor, none_D: Tensor) -> Tensor:
