@@ -220,3 +220,44 @@ def test_extreme_margins_stay_finite():
     X = np.array([[1e6], [-1e6], [1e6], [-1e6]])
     found = fit(linear, logistic(l2=1e-6), make_blocks(X, np.array([1, 0, 0, 1])))
     assert found.objective == pytest.approx(4 * np.log(2))
+
+
+@pytest.mark.parametrize(
+    ("module", "params", "classes"),
+    [
+        (linear, logistic(), 2),
+        (linear, logistic(), 3),
+        (svm, Svm(), 2),
+        (svm, Svm(loss="hinge"), 2),
+    ],
+)
+@pytest.mark.parametrize("value", [0.3, 1e8, 1e30])
+def test_a_column_that_is_constant_but_for_rounding_changes_nothing(rng, module, params, classes, value):
+    """Sums over a column far from 0 with almost no spread round beyond that spread: they neither fail nor teach anything."""
+    X, y = problem(rng, classes, n=3000)
+    X -= X.mean(0)
+    X[:, 1] = value
+    X[7, 1] = np.nextafter(value, np.inf)
+    found, without = (fit(module, params, make_blocks(part, y, rows=3000)) for part in (X, np.delete(X, 1, axis=1)))
+    expected = without.decision(torch.from_numpy(np.delete(X, 1, axis=1)))
+    np.testing.assert_allclose(found.decision(torch.from_numpy(X)), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("module", "params"), [(linear, logistic()), (svm, Svm())])
+@pytest.mark.parametrize("value", [1e-25, 1e25])
+def test_squares_that_float32_cannot_hold_are_summed_in_float64(rng, module, params, value):
+    """A fit of float32 features is that of the same ones in float64."""
+    X, y = problem(rng)
+    X[:, 1] *= value
+    single = X.astype(np.float32)
+    found, expected = (fit(module, params, make_blocks(part, y)) for part in (single, single.astype(np.float64)))
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("module", "params"), [(linear, logistic()), (svm, Svm())])
+def test_values_that_cannot_be_squared_are_refused(rng, module, params):
+    """The message names the column."""
+    X, y = problem(rng)
+    X[3, 2] = 1e200
+    with pytest.raises(InvalidData, match="too large to be squared in features number 2"):
+        fit(module, params, make_blocks(X, y))

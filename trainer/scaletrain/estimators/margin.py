@@ -22,7 +22,7 @@ from scaletrain.exact import sum_blocks
 from .limits import is_wide
 from .linalg import gram, product
 from .losses import MarginLoss, hinge
-from .moments import SLACK, Moments
+from .moments import Moments, fits_single
 
 SAMPLE = 8  # each 8th block
 SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample needs at least so many blocks, and rows for each coefficient
@@ -79,8 +79,7 @@ class MarginProblem:
     @property
     def norm_P(self) -> Tensor:
         """Bounds on the lengths of the columns of (x - shift, 1)."""
-        square_D = self.x.square_D + self.x.weight * (self.x.mean_D - self.shift_D) ** 2
-        return torch.cat([square_D, torch.tensor([self.x.weight], dtype=torch.float64)]).sqrt() * SLACK
+        return self.x.lengths(self.shift_D)
 
     @property
     def is_large(self) -> bool:
@@ -101,6 +100,14 @@ class MarginProblem:
     def is_wide(self) -> bool:
         """Whether the features are too many for the Hessian as a matrix."""
         return is_wide(len(self.x.mean_D))
+
+    @property
+    def first_hessian(self) -> Hessian:
+        """How to sum the Hessian as long as nothing speaks against it."""
+        if self.is_wide:
+            return Hessian.DIAGONAL
+        reach_P = self.norm_P / self.norm_P[-1] * self.max_cost**0.5 * self.x.varying(self.shift_D)
+        return Hessian.FAST if fits_single(reach_P) else Hessian.PRECISE
 
     def penalty_slope(self, points: Tensor) -> Tensor:
         """The matrix of the penalty times points (..., P): l2 for coefficients, intercept_l2 for b = offset - shift w."""
@@ -149,11 +156,12 @@ class MarginProblem:
         values_2, sides_2P, *hessians = sum_blocks(
             self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian)
         )
-        penalty_P = self.penalty_slope(point_P)
+        penalty_P, varying_P = self.penalty_slope(point_P), self.x.varying(self.shift_D)
+        sides_2P = sides_2P * varying_P
         return Evaluation(
             value=float(values_2[0]) + float(point_P @ penalty_P) / 2,
             gradient_P=sides_2P.sum(0) + penalty_P,
-            hessian=hessians[0] + self._penalty(hessian) if hessians else None,
+            hessian=_masked(hessians[0], varying_P) + self._penalty(hessian) if hessians else None,
             positive_P=sides_2P[0],
             negative_P=sides_2P[1],
             hinge=float(values_2[1]),
@@ -170,7 +178,8 @@ class MarginProblem:
 
         norm_P = self.norm_P
         bound_P = self.max_cost * loss.max_curvature * norm_P * (norm_P * vector_P.abs()).sum()
-        return sum_blocks(self.comm, self.blocks, partial, [bound_P])[0] + self.penalty_slope(vector_P)
+        (product_P,) = sum_blocks(self.comm, self.blocks, partial, [bound_P])
+        return product_P * self.x.varying(self.shift_D) + self.penalty_slope(vector_P)
 
     def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
         """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
@@ -238,6 +247,11 @@ class MarginProblem:
         """What squares about the shift may exceed their bounds by, because they are computed about 0."""
         peak_P = torch.cat([self.x.peak_D, torch.ones(1, dtype=torch.float64)])
         return self.x.weight * peak_P**2 * 1e-9
+
+
+def _masked(hessian: Tensor, varying_P: Tensor) -> Tensor:
+    """A matrix (P, P), or its diagonal, with zeros where a column does not vary."""
+    return hessian * (torch.outer(varying_P, varying_P) if hessian.ndim == 2 else varying_P)
 
 
 def _choose(is_positive_N: Tensor, positive: float, negative: float) -> Tensor:

@@ -1,6 +1,6 @@
 """What the fits need to know of the features first: how large they are, their means, and bounds for exact sums.
 
-Legend: N rows of a block, D features.
+Legend: N rows of a block, D features, P = D + 1.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,12 @@ from .linalg import product
 
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
 SLACK = 1 + 1e-6
+# Sums of a block that are taken about 0 and then moved to a shift, for each row by the largest value: 2^14 rows, twice 2^-53 each.
+CANCELLED = 1e-11
 ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
 SINGLE = (1e-15, 1e15)  # magnitudes between which products in float32 neither vanish nor overflow
 SAMPLE = 8  # each 8th block tells where the rows are
+LEAST, LARGEST = 1e-140, 1e140  # between them squares in float64, and their sums, neither vanish nor overflow
 FOLD = 64
 View = Callable[[Block], Tensor | SparseRows]  # a block's features, changed or as they are
 
@@ -51,6 +54,17 @@ class Moments:
     def is_constant_D(self) -> Tensor:
         """Columns whose deviations from the mean are rounding only."""
         return self.square_D <= self.weight * (4 * torch.finfo(torch.float64).eps * self.peak_D) ** 2
+
+    def lengths(self, shift_D: Tensor) -> Tensor:
+        """Bounds on the lengths of the columns of (x - shift, 1), float64 (P,), if their sums over a block are taken about 0."""
+        length_D = (self.square_D + self.weight * (self.mean_D - shift_D) ** 2).sqrt()
+        length_D += CANCELLED * self.weight**0.5 * self.peak_D.clamp(min=LEAST) * (self.peak_D > 0)
+        return torch.cat([length_D, torch.tensor([self.weight**0.5], dtype=torch.float64)]) * SLACK
+
+    def varying(self, shift_D: Tensor) -> Tensor:
+        """1 for the columns of (x - shift, 1) from which something can be learned, else 0: float64 (P,)."""
+        is_rounding_D = self.is_constant_D & (shift_D != 0)
+        return torch.cat([~is_rounding_D, torch.ones(1, dtype=torch.bool)]).to(torch.float64)
 
 
 def moments(comm: Comm, blocks: Blocks, *, weighted: bool, view: View = as_they_are) -> Moments:
@@ -113,14 +127,23 @@ def max_weight(comm: Comm, blocks: Blocks) -> float:
 
 
 def max_target(comm: Comm, blocks: Blocks) -> float:
-    """The largest |y|. InvalidData if one is not finite."""
+    """The largest |y|. InvalidData if one is not finite, or too large."""
     start = torch.zeros(1, dtype=torch.float64)
     peak = float(
         max_over_blocks(comm, blocks.featureless, lambda block: _peak(block.y_N[:, None].to(torch.float64)), start)[0]
     )
-    if peak == float("inf"):
-        raise InvalidData("the label has NaN or infinite values")
+    check_target(peak)
     return peak
+
+
+def check_target(peak: float) -> None:
+    """InvalidData if the largest |y| is not finite, or too large."""
+    if peak > LARGEST:
+        raise InvalidData(f"the label has {_bad(peak)}")
+
+
+def _bad(peak: float) -> str:
+    return "NaN or infinite values" if peak == float("inf") else f"values beyond {LARGEST:g}, too large to be squared"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +162,7 @@ class Ends:
 
 
 def ends(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Ends:
-    """Of the features in a view of the blocks, in one pass. InvalidData if a value or weight is not finite."""
+    """Of the features in a view of the blocks, in one pass. InvalidData if a value or weight is not finite, or too large."""
     D = blocks.num_features
     start = torch.cat([torch.full((2 * D,), -torch.inf, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)])
 
@@ -152,12 +175,13 @@ def ends(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Ends:
 
     found = max_over_blocks(comm, blocks, of_block, start)
     high_D, low_D, (weight, is_double, is_weighted) = found[:D], -found[D : 2 * D], found[2 * D :].tolist()
-    bad_D = (high_D == torch.inf) | (low_D == -torch.inf)
-    if bool(bad_D.any()) or weight == float("inf"):
-        bad = torch.nonzero(bad_D).flatten().tolist()
-        where = f"features number {', '.join(map(str, bad[:10]))} (from 0)" if bad else "the weights"
-        raise InvalidData(f"NaN or infinite values in {where}")
     no_rows_D = high_D == -torch.inf
+    peak_D = torch.maximum(high_D, -low_D).masked_fill(no_rows_D, 0)
+    peak = max(weight, float(peak_D.max()))
+    if peak > LARGEST:
+        bad = torch.nonzero(peak_D > LARGEST).flatten().tolist()
+        where = f"features number {', '.join(map(str, bad[:10]))} (from 0)" if bad else "the weights"
+        raise InvalidData(f"{_bad(peak)} in {where}")
     return Ends(
         high_D=high_D.masked_fill(no_rows_D, 0),
         low_D=low_D.masked_fill(no_rows_D, 0),

@@ -66,8 +66,7 @@ class MultinomialProblem:
     @property
     def norm_P(self) -> Tensor:
         """Bounds on the lengths of the columns of (x - shift, 1)."""
-        square_D = self.x.square_D + self.x.weight * (self.x.mean_D - self.shift_D) ** 2
-        return torch.cat([square_D, torch.tensor([self.x.weight], dtype=torch.float64)]).sqrt() * SLACK
+        return self.x.lengths(self.shift_D)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -94,6 +93,7 @@ class MultinomialProblem:
             return [value, torch.cat([product(slope_NK.T, X_ND) - torch.outer(sum_K, shift_D), sum_K[:, None]], dim=1)]
 
         value, gradient_KP = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_KP))
+        gradient_KP *= self.x.varying(self.shift_D)
         gradient_KP[:, :-1] += self.l2 * point_KP[:, :-1]
         if not self.fit_intercept:
             gradient_KP[:, -1] = 0
@@ -117,7 +117,7 @@ class MultinomialProblem:
 
         bound_D = self.norm_P[:-1] ** 2 + self.x.weight * self.x.peak_D**2 * 1e-9
         (square_D,) = sum_blocks(self.comm, self.blocks, partial, [self.classes.max_cost * bound_D])
-        return (square_D + self.l2) / self.cost
+        return (square_D * self.x.varying(self.shift_D)[:-1] + self.l2) / self.cost
 
     def _curvature(self) -> Tensor:
         """Mean of (x - shift)(x - shift)', costs and penalty included: a model of the Hessian by one class, up to a factor."""
@@ -128,6 +128,8 @@ class MultinomialProblem:
 
         norm_D = self.norm_P[:-1]
         (gram_DD,) = sum_blocks(self.comm, self.blocks, partial, [self.classes.max_cost * torch.outer(norm_D, norm_D)])
+        varying_D = self.x.varying(self.shift_D)[:-1]
+        gram_DD *= torch.outer(varying_D, varying_D)
         return (gram_DD + self.l2 * torch.eye(len(norm_D), dtype=torch.float64)) / self.cost
 
     def certificate(self, gradient_KP: Tensor) -> float:

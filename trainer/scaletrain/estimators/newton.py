@@ -103,8 +103,7 @@ def _minimise(
     problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
 ) -> Solution:
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        first = Hessian.DIAGONAL if problem.is_wide else Hessian.FAST
-        state, saved = newton.begin(width=0.0, hessian=first, point_P=options.first_P)
+        state, saved = newton.begin(width=0.0, hessian=problem.first_hessian, point_P=options.first_P)
         before = float(saved["before"]) if saved and "before" in saved else float("inf")
         while True:
             direction_P, decrement = newton.direction(state)
