@@ -80,7 +80,7 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
 
     InvalidData names the columns without a value.
     """
-    seen = ends(comm, train) if spec.pca and num_steps(spec) == 1 else None
+    seen = ends(comm, train) if columns.is_single and spec.pca and num_steps(spec) == 1 else None
     peak = float(seen.peak_D.max()) if seen else largest(comm, train) if columns.is_single else 0.0
     single = spec.scale is Scale.STANDARD or (columns.is_single and peak <= LARGEST_SINGLE)
     preparation = Preparation(steps=(), dtype=torch.float32 if single else torch.float64)
