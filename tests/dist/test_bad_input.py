@@ -42,6 +42,11 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "zero rows": ({"data": blobs(rows=0)}, "InvalidData", "no rows"),
     "clusters": ({"workload": {"kmeans": {"clusters": 101}}}, "InvalidSpec", "clusters is 101, but there are only 100"),
     "output": ({"output": {"uri": "{folder}/file/model"}}, "InvalidData", "file/model cannot be written: Not a dir"),
+    "beyond all numbers": (
+        {"workload": {"svm": {"C": 1e300}}, "data": {"synthetic": {"classification": {"rows": 100, "features": 2}}}},
+        "InvalidData",
+        "the numbers are too large or too far apart to compute with",
+    ),
     "spec": ({"seed": "seven"}, "InvalidSpec", "spec.seed: must be a whole number; got 'seven'"),
 }
 

@@ -12,7 +12,7 @@ from . import artifact, checkpoint, signals
 from .comm import Comm, SoloComm, TorchComm
 from .data.load import Dataset, load
 from .device import choose, has_own_gpu, settle
-from .errors import PeerLost
+from .errors import InvalidData, PeerLost
 from .estimators import estimator_for
 from .estimators.base import Result
 from .evaluate import evaluate
@@ -49,6 +49,19 @@ def main(environ: Mapping[str, str], threads: int) -> NoReturn:
     leave(ExitCode.DONE)
 
 
+@contextmanager
+def _within_range() -> Iterator[None]:
+    """Numbers so large that no sum of them can be held are the user's to change: a retry would meet them again."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise InvalidData(
+            f"the numbers are too large or too far apart to compute with ({error}): scale the features (prepare.scale:"
+            " standard), or take less extreme parameters"
+        ) from error
+
+
+@_within_range()
 def train(comm: Comm, spec: Spec, threads: int, told: Teller, preemption: Preemption) -> dict[str, Any]:
     """From data to the saved model, which rank 0 writes. Returns what the last word tells of it."""
     assert spec.output is not None

@@ -3,6 +3,7 @@
 Telling never fails the job: a port that is taken is left alone, and so is a stdout that nobody reads.
 """
 
+import math
 import socket
 import threading
 import time
@@ -33,12 +34,15 @@ class Teller:
     def phase(self, name: str, *, of: int | None = None, may_end_early: bool = False) -> Progress:
         """Begins a phase of `of` steps, where that is known; what it returns is called after each of them.
 
-        Of a phase that may end early, `of` is only a bound, and the time to reach it says nothing: it is not told.
+        Of a phase that may end early, `of` is only a bound, and the time to reach it says nothing: it is not told. A step
+        raises FloatingPointError if its metric is not finite: a fit that has lost its numbers ends before it goes on with them.
         """
         self._phase_began, self.digest = self.clock(), None
         self._tell(ProgressLine(phase=name, step=0, of=of), now=True)
 
         def step(step: int, *, of: int | None = of, metric: str | None = None, value: float | None = None) -> None:
+            if value is not None and not math.isfinite(value):
+                raise FloatingPointError(f"{metric} is {value} after step {step}")
             eta = None if may_end_early else self._eta(step, of)
             line = ProgressLine(phase=name, step=step, of=of, metric=metric, value=value, eta_seconds=eta)
             self._tell(replace(line, digest=self.digest))
