@@ -66,7 +66,10 @@ def test_torch_has_a_layer_of_its_own():
 
 @pytest.mark.parametrize(
     ("image", "present", "absent"),
-    [(OPERATOR, "kopf", ["torch", "numpy", "sklearn"]), (TRAINER, "torch", ["kopf", "aiohttp"])],
+    [
+        (OPERATOR, "kopf", ["torch", "numpy", "sklearn"]),
+        (TRAINER, "torch", ["kopf", "kubernetes", "prometheus_client"]),
+    ],
     ids=["operator", "trainer"],
 )
 def test_libraries(image: str, present: str, absent: list[str]):
