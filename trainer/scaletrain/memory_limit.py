@@ -1,6 +1,6 @@
 """How much memory a rank may use: the twin of `threads`, for bytes.
 
-    min(limit of the control groups / processes of this worker, memory of the machine / ranks on this machine)
+min(limit of the control groups / processes of this worker, memory of the machine / ranks on this machine)
 """
 
 import os
@@ -20,7 +20,9 @@ def machine() -> str:
 
 def share(processes: int, ranks_here: int, root: Path = cgroup.ROOT, membership: Path = cgroup.MEMBERSHIP) -> int:
     """Bytes of this process. `processes`: of this worker, under one limit. `ranks_here`: of the job, on this machine."""
-    limits = [limit // max(1, processes) for folder in cgroup.folders("memory", root, membership) for limit in _limits(folder)]
+    limits = [
+        limit // max(1, processes) for folder in cgroup.folders("memory", root, membership) for limit in _limits(folder)
+    ]
     return min([_installed() // max(1, ranks_here), *limits])
 
 

@@ -21,7 +21,13 @@ def localise(spec: Spec) -> Spec:
     """The spec with the paths of its data, cache, output, checkpoint and first centres as they are here."""
     mounts = mounts_of(spec)
     wire = spec.to_wire()
-    for parent, field in (("data", "files"), ("data", "cache"), ("workload", "kmeans"), ("output", None), ("checkpoint", None)):
+    for parent, field in (
+        ("data", "files"),
+        ("data", "cache"),
+        ("workload", "kmeans"),
+        ("output", None),
+        ("checkpoint", None),
+    ):
         holder = wire.get(parent, {})
         holder = holder.get(field, {}) if field else holder
         for name in ("uri", "centersUri", "path"):
