@@ -218,7 +218,7 @@ def test_a_worker_that_is_told_to_end_saves_the_state_and_the_next_attempt_goes_
     """SIGTERM to one, as from a node that is drained: a disruption and no failure, and no step is taken twice."""
     job = command_job("preempted", "")
     job["spec"] |= {
-        "workload": {"kmeans": {"clusters": 12, "restarts": 30, "init": "random"}},
+        "workload": {"kmeans": {"clusters": 12, "restarts": 120, "init": "random"}},
         "data": {"synthetic": {"blobs": {"rows": 40_000, "features": 8, "centers": 20}}},
         "output": {"uri": str(tmp_path / "model")},
         "checkpoint": {"everySeconds": 1},

@@ -87,7 +87,8 @@ def _same(value: Tensor) -> Tensor:
 
 def _counts_rows(name: str, used: list[Tensor]) -> bool:
     """Numbers of rows are whole, so that their order is no matter."""
-    return name == "aten::bincount" and len(used) == 1
+    is_whole = not used[0].is_floating_point() and len(used) == 1
+    return is_whole and name in ("aten::bincount", "aten::cumsum")
 
 
 def _check(func: Callable[..., Any], name: str, args: Any, used: list[Tensor], is_there: bool) -> None:

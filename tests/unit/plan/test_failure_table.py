@@ -457,6 +457,7 @@ def test_a_last_word_survives_its_way() -> None:
         seconds=5.5,
         model_uri="/m",
         model_sha256="ab",
+        digests={"data": "cd"},
     )
     assert LastWord.from_json(said.to_json()) == said
     assert None not in [getattr(said, name) for name in LastWord.__slots__]
