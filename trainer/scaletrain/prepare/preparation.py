@@ -81,9 +81,8 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
     InvalidData names the columns without a value.
     """
     seen = ends(comm, train) if columns.is_single and spec.pca and num_steps(spec) == 1 else None
-    peak = float(seen.peak_D.max()) if seen else largest(comm, train) if columns.is_single else 0.0
-    single = spec.scale is Scale.STANDARD or (columns.is_single and peak <= LARGEST_SINGLE)
-    preparation = Preparation(steps=(), dtype=torch.float32 if single else torch.float64)
+    is_single = _fits_single(comm, train, spec, columns, seen)
+    preparation = Preparation(steps=(), dtype=torch.float32 if is_single else torch.float64)
     if spec.missing in CENTRE:
         preparation = preparation._then(_fit_imputer(comm, train, spec.missing, columns.features))
         progress(len(preparation.steps))
@@ -94,6 +93,16 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
         preparation = preparation._then(_fit_projection(comm, train, preparation, spec.pca.components, seen))
         progress(len(preparation.steps))
     return preparation
+
+
+def _fits_single(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, seen: Ends | None) -> bool:
+    """Whether the prepared features are float32. One pass, if neither the spec nor `seen` can tell."""
+    if spec.scale is Scale.STANDARD:
+        return True
+    if not columns.is_single:
+        return False
+    peak = float(seen.peak_D.max()) if seen else largest(comm, train)
+    return peak <= LARGEST_SINGLE
 
 
 CENTRE: dict[Missing, Callable[[Comm, Blocks, Callable[[Block], Tensor]], Tensor]] = {
