@@ -186,17 +186,8 @@ class _Newton:
         point_P, (width, summed, hessian, n_iter) = saved["point"], saved["facts"].tolist()
         first = self._ask(_request(torch.zeros_like(point_P), width=first_width))
         at = self._ask(_request(point_P, width=width, hessian=Hessian(int(summed))))
-        return _State(
-            point_P=point_P,
-            at=at,
-            first=first,
-            certificate=self._certify(self._problem, at, first, point_P),
-            width=width,
-            solver=self._solver(at, point_P, width),
-            summed=Hessian(int(summed)),
-            hessian=Hessian(int(hessian)),
-            n_iter=int(n_iter),
-        )
+        state = self._state(point_P, at, first, width=width, hessian=Hessian(int(summed)))
+        return replace(state, hessian=Hessian(int(hessian)), n_iter=int(n_iter))
 
     def start(self, *, width: float, hessian: Hessian, point_P: Tensor | None = None) -> _State:
         """At the given point if it is better than 0, else at 0."""
@@ -209,6 +200,10 @@ class _Newton:
             at = self._ask(_request(point_P, width=width, hessian=hessian))
             if not at.value < first.value:
                 return self.start(width=width, hessian=hessian)
+        return self._state(point_P, at, first, width=width, hessian=hessian)
+
+    def _state(self, point_P: Tensor, at: Evaluation, first: Evaluation, *, width: float, hessian: Hessian) -> _State:
+        """Where no step has been made; `hessian`: how that of `at` was summed."""
         solver = self._solver(at, point_P, width)
         return _State(
             point_P=point_P,
