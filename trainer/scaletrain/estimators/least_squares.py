@@ -19,8 +19,8 @@ from scaletrain.data.sparse import Shifted, SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
-from .linalg import gram, product
-from .moments import ROUNDED, SLACK, Ends, column_sums, ends, fits_single, row_weights, sample_means
+from .linalg import gram, product, squares_about
+from .moments import CANCELLED_SQUARE, ROUNDED, SLACK, Ends, column_sums, ends, fits_single, row_weights, sample_means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +100,12 @@ class LeastSquares:
 
         def partial(block: Block) -> list[Tensor]:
             X_ND, cost_N = block.X_ND.to(torch.float64), self._costs(block)
-            first_D, second_D = product(cost_N[None], X_ND)[0], product(cost_N[None], X_ND.square())[0]
-            shift_D = self.shift_D.to(block.device)
-            square_D = (second_D - 2 * shift_D * first_D + shift_D**2 * cost_N.sum()).clamp_(min=0)
+            square_D = squares_about(self.shift_D.to(block.device), cost_N, X_ND)
             target_N = block.y_N.to(torch.float64) - self.shift_y
             rest_2 = torch.stack([cost_N.sum(), cost_N @ target_N.square()])
             return [torch.cat([square_D, rest_2])]
 
-        # About 0 first, so that the zeros of sparse rows stay: digits that cancel do not matter to what only scales.
-        rounded_D = self.blocks.num_rows * self.seen.peak_D**2 * 1e-9
+        rounded_D = self.blocks.num_rows * self.seen.peak_D**2 * CANCELLED_SQUARE
         bound_Q = self.norm_Q**2 + torch.cat([rounded_D, torch.zeros(2, dtype=torch.float64)])
         (square_Q,) = sum_blocks(self.comm, self.blocks, partial, [bound_Q])
         square_Q[:-2][self.is_constant_D] = 0

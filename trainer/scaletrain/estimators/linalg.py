@@ -40,6 +40,15 @@ def product(A_KN: Tensor, X_ND: Tensor | SparseRows | Shifted) -> Tensor:
     return torch.from_numpy(np.matmul(A_KN.numpy(), X_ND.numpy()))
 
 
+def squares_about(shift_D: Tensor, cost_N: Tensor, X_ND: Tensor | SparseRows) -> Tensor:
+    """sum of cost * (x - shift)^2, shape (D,), float64, from sums about 0, so that the zeros of sparse rows stay.
+
+    Digits cancel, which does not matter to what only scales. Sums exceed their bounds by what `moments.CANCELLED_SQUARE` says.
+    """
+    first_D, second_D = product(cost_N[None], X_ND)[0], product(cost_N[None], X_ND.square())[0]
+    return (second_D - 2 * shift_D * first_D + shift_D**2 * cost_N.sum()).clamp_(min=0)
+
+
 def first_largest(score_NK: Tensor) -> Tensor:
     """The place of the largest of each row, int64 (N,); the lowest of equals, which `argmax` promises nowhere but on the CPU."""
     if is_on_cpu(score_NK):

@@ -20,9 +20,9 @@ from scaletrain.data.blocks import Block, Blocks, rows_per_block
 from scaletrain.exact import sum_blocks
 
 from .limits import is_wide
-from .linalg import gram, product
+from .linalg import gram, product, squares_about
 from .losses import MarginLoss, hinge
-from .moments import Moments, fits_single
+from .moments import CANCELLED_SQUARE, Moments, fits_single
 
 SAMPLE = 8  # each 8th block
 SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample needs at least so many blocks, and rows for each coefficient
@@ -214,11 +214,9 @@ class MarginProblem:
         return torch.cat([product(A_KN, X_ND) - sum_K1 * self.shift_D.to(A_KN.device), sum_K1], dim=1)
 
     def _diagonal(self, X_ND: Tensor, curvature_N: Tensor) -> Tensor:
-        """sum of curvature * (x - shift, 1)^2. Digits that cancel do not matter to what only scales."""
-        shift_D, total = self.shift_D.to(curvature_N.device), curvature_N.sum()
-        first_D, second_D = product(curvature_N[None], X_ND)[0], product(curvature_N[None], X_ND.square())[0]
-        square_D = (second_D - 2 * shift_D * first_D + shift_D**2 * total).clamp_(min=0)
-        return torch.cat([square_D, total[None]])
+        """sum of curvature * (x - shift, 1)^2."""
+        square_D = squares_about(self.shift_D.to(curvature_N.device), curvature_N, X_ND)
+        return torch.cat([square_D, curvature_N.sum()[None]])
 
     def _hessian(self, block: Block, curvature_N: Tensor) -> Tensor:
         """sum of curvature * (x - shift, 1)(x - shift, 1)', over the rows where it is not 0. Returns float64."""
@@ -246,7 +244,7 @@ class MarginProblem:
     def _rounded_P(self) -> Tensor:
         """What squares about the shift may exceed their bounds by, because they are computed about 0."""
         peak_P = torch.cat([self.x.peak_D, torch.ones(1, dtype=torch.float64)])
-        return self.x.weight * peak_P**2 * 1e-9
+        return self.x.weight * peak_P**2 * CANCELLED_SQUARE
 
 
 def _masked(hessian: Tensor, varying_P: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from .linalg import product
 SLACK = 1 + 1e-6
 # Sums of a block that are taken about 0 and then moved to a shift, for each row by the largest value: 2^14 rows, twice 2^-53 each.
 CANCELLED = 1e-11
+CANCELLED_SQUARE = 1e-9  # the same for sums of squares, of the largest square
 ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
 SINGLE = (1e-15, 1e15)  # magnitudes between which products in float32 neither vanish nor overflow
 SAMPLE = 8  # each 8th block tells where the rows are

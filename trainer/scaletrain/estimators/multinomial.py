@@ -24,8 +24,8 @@ from .base import Progress, State
 from .classes import Classes
 from .leader import lead
 from .limits import is_wide
-from .linalg import gram, product, whitening
-from .moments import SLACK, Moments, row_weights
+from .linalg import gram, product, squares_about, whitening
+from .moments import CANCELLED_SQUARE, SLACK, Moments, row_weights
 from .newton import Options
 
 if TYPE_CHECKING:
@@ -107,15 +107,12 @@ class MultinomialProblem:
         return torch.where(curvature_D > 0, curvature_D.rsqrt(), 0.0)
 
     def _variances(self) -> Tensor:
-        """The diagonal of `_curvature`. Digits that cancel do not matter to what only scales."""
+        """The diagonal of `_curvature`."""
 
         def partial(block: Block) -> list[Tensor]:
-            X_ND, cost_N = block.X_ND.to(torch.float64), self._costs(block)
-            shift_D = self.shift_D.to(block.device)
-            first_D, second_D = product(cost_N[None], X_ND)[0], product(cost_N[None], X_ND.square())[0]
-            return [(second_D - 2 * shift_D * first_D + shift_D**2 * cost_N.sum()).clamp_(min=0)]
+            return [squares_about(self.shift_D.to(block.device), self._costs(block), block.X_ND.to(torch.float64))]
 
-        bound_D = self.norm_P[:-1] ** 2 + self.x.weight * self.x.peak_D**2 * 1e-9
+        bound_D = self.norm_P[:-1] ** 2 + self.x.weight * self.x.peak_D**2 * CANCELLED_SQUARE
         (square_D,) = sum_blocks(self.comm, self.blocks, partial, [self.classes.max_cost * bound_D])
         return (square_D * self.x.varying(self.shift_D)[:-1] + self.l2) / self.cost
 
