@@ -54,6 +54,11 @@ class Block:
     def __len__(self) -> int:
         return len(self.row_N)
 
+    def take(self, which: slice | Tensor) -> "Block":
+        """The rows of a slice, or those at these places, in their order."""
+        parts = {name: getattr(self, name) for name in ("row_N", "X_ND", "y_N", "weight_N")}
+        return Block(**{name: None if part is None else part[which] for name, part in parts.items()})
+
     @property
     def device(self) -> torch.device:
         """Where all that is as long as the rows is computed."""

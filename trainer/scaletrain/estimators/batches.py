@@ -68,9 +68,7 @@ class Plan:
     def shuffled(self, epoch: int, block: Block) -> Block:
         """The rows of a block in the order of the epoch."""
         order_N = torch.from_numpy(self._rng(Purpose.BATCH_ROWS, epoch, int(block.row_N[0])).permutation(len(block)))
-        order_N = order_N.to(block.device)
-        columns = {name: getattr(block, name) for name in ("row_N", "X_ND", "y_N", "weight_N")}
-        return Block(**{name: None if value is None else value[order_N] for name, value in columns.items()})
+        return block.take(order_N.to(block.device))
 
     def _rng(self, purpose: Purpose, epoch: int, number: int) -> Generator:
         return Generator(Philox(key=Key(self.seed, purpose, epoch, number).words(2)))
@@ -99,10 +97,4 @@ class Batches:
 
     def _slice(self, block: Block, part: int) -> Block:
         N, J = len(block), self._plan.num_slices
-        rows = slice(part * N // J, (part + 1) * N // J)
-        return Block(
-            row_N=block.row_N[rows],
-            X_ND=block.X_ND[rows],
-            y_N=None if block.y_N is None else block.y_N[rows],
-            weight_N=None if block.weight_N is None else block.weight_N[rows],
-        )
+        return block.take(slice(part * N // J, (part + 1) * N // J))

@@ -16,6 +16,7 @@ Legend: N rows of a block, D features, S sampled rows, M landmarks, R kept direc
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -128,11 +129,5 @@ def _root(landmarks_MD: Tensor, gamma: float) -> Tensor:
 def _cut(block: Block, length: int) -> list[Block]:
     """The rows by multiples of `length`."""
     sizes = torch.unique_consecutive(block.row_N // length, return_counts=True)[1].tolist()
-    columns = (
-        [None] * len(sizes) if column is None else column.split(sizes)
-        for column in (block.row_N, block.X_ND, block.y_N, block.weight_N)
-    )
-    return [
-        Block(row_N=row_N, X_ND=X_ND, y_N=y_N, weight_N=weight_N)
-        for row_N, X_ND, y_N, weight_N in zip(*columns, strict=True)
-    ]
+    edges = accumulate(sizes, initial=0)
+    return [block.take(slice(start, stop)) for start, stop in pairwise(edges)]
