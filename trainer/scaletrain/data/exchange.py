@@ -1,7 +1,8 @@
 """JSON and bytes between ranks, in a tensor: never pickled objects."""
 
 import json
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,10 +10,19 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 
+T = TypeVar("T")
+
 
 def gather_json(comm: Comm, value: Any) -> list[Any]:
     """The values of all ranks, in the order of ranks."""
     return [_decode(part) for part in comm.all_gather(_encode(comm, value))]
+
+
+def shared_out(comm: Comm, items: Sequence[T], look: Callable[[T], Any]) -> list[Any]:
+    """What `look` finds in each item, as JSON, in their order: each is looked at by one rank. One collective."""
+    mine = {n: look(item) for n, item in enumerate(items) if n % comm.size == comm.rank}
+    found = {int(n): value for of_rank in gather_json(comm, mine) for n, value in of_rank.items()}
+    return [found[n] for n in range(len(items))]
 
 
 def broadcast_json(comm: Comm, value: Any) -> Any:

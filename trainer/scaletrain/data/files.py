@@ -20,12 +20,12 @@ from .arrays import ArrayReader
 from .arrow import ArrowReader
 from .blocks import GRAM_FEATURES
 from .delimited import CsvReader
-from .exchange import broadcast_json, gather_json
+from .exchange import broadcast_json, shared_out
 from .find import find_files
 from .libsvm import LABEL, LibsvmReader, check_fields, looked_at
 from .parquet import ParquetReader
 from .partitions import PartitionedReader, key_types
-from .reader import Batch, Part, Reader, Vocabulary, Wanted, first_rows, numbers
+from .reader import Batch, Part, Reader, Vocabulary, Wanted, numbers, with_first_rows
 from .schema import Opened, choose_columns, is_numeric
 from .table import Columns, LabelKind, Origin, Table
 
@@ -195,9 +195,8 @@ def _text_type(kinds: Sequence[pa.DataType], *, as_number: bool) -> str:
 
 def _counted(comm: Comm, reader: Reader, parts: Sequence[Part]) -> list[Part]:
     """The parts with their rows counted, each by one rank, and their first rows."""
-    mine = {n: reader.count(p) for n, p in enumerate(parts) if p.num_rows is None and n % comm.size == comm.rank}
-    if all(part.num_rows is not None for part in parts):
+    uncounted = [part for part in parts if part.num_rows is None]
+    if not uncounted:
         return list(parts)
-    counts = {int(n): count for rank in gather_json(comm, mine) for n, count in rank.items()}
-    known = [replace(part, num_rows=counts.get(n, part.num_rows)) for n, part in enumerate(parts)]
-    return [replace(part, first_row=first) for part, first in zip(known, first_rows(known), strict=True)]
+    counts = iter(shared_out(comm, uncounted, reader.count))
+    return with_first_rows([replace(p, num_rows=next(counts)) if p.num_rows is None else p for p in parts])

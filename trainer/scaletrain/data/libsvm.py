@@ -29,8 +29,8 @@ from scaletrain.storage.file import File
 from .blocks import GRAM_FEATURES
 from .check import LARGEST
 from .delimited import PART_BYTES, lines
-from .exchange import gather_json
-from .reader import Batch, Part, Schema, Wanted, first_rows
+from .exchange import shared_out
+from .reader import Batch, Part, Schema, Wanted, with_first_rows
 from .sparse import SparseRows
 
 if TYPE_CHECKING:
@@ -96,14 +96,12 @@ def looked_at(comm: Comm, parts: Sequence[Part]) -> tuple[LibsvmReader, list[Par
 
     InvalidData names file and line, or says that there is no feature.
     """
-    mine = {n: LibsvmReader().look(part) for n, part in enumerate(parts) if n % comm.size == comm.rank}
-    found = {int(n): look for rank in gather_json(comm, mine) for n, look in rank.items()}
-    known = [replace(part, num_rows=found[n][0]) for n, part in enumerate(parts)]
-    num_features = max((index for _, index in found.values()), default=0)
+    found = shared_out(comm, parts, LibsvmReader().look)
+    num_features = max((index for _, index in found), default=0)
     if not num_features:
         raise InvalidData(f"{parts[0].path if parts else 'data.files'}: no feature has a value")
-    numbered = [replace(part, first_row=first) for part, first in zip(known, first_rows(known), strict=True)]
-    return LibsvmReader(num_features=num_features), numbered
+    counted = [replace(part, num_rows=num_rows) for part, (num_rows, _) in zip(parts, found, strict=True)]
+    return LibsvmReader(num_features=num_features), with_first_rows(counted)
 
 
 def _parse(part: Part, num_features: int | None) -> tuple["csr_array", np.ndarray]:

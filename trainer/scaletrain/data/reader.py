@@ -4,7 +4,7 @@ Legend: N rows of a batch, D features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import accumulate
 from typing import Protocol
@@ -152,8 +152,11 @@ class Vocabulary:
         return self._position[value]
 
 
-def first_rows(parts: Sequence[Part]) -> list[int]:
-    """For each part the rows of the same file before it."""
+def with_first_rows(parts: Sequence[Part]) -> list[Part]:
+    """The parts, whose rows are counted, with the number of rows of the same file before each."""
     starts = [0, *accumulate(part.num_rows or 0 for part in parts)]
     first_of_file: dict[str, int] = {}
-    return [start - first_of_file.setdefault(part.path, start) for part, start in zip(parts, starts, strict=False)]
+    return [
+        replace(part, first_row=start - first_of_file.setdefault(part.path, start))
+        for part, start in zip(parts, starts, strict=False)
+    ]
