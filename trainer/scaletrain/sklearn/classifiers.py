@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from scalejob.api.v1alpha1 import Linear, Svm
 from scalejob.api.v1alpha1.workload import ClassWeight
 from scaletrain.comm import Comm
-from scaletrain.data.blocks import Block, Blocks
+from scaletrain.data.blocks import Block, Blocks, each
 from scaletrain.data.in_memory import Rows
 from scaletrain.estimators import linear, svm
 from scaletrain.estimators.moments import row_weights
@@ -238,4 +238,4 @@ def _against_rest(blocks: Blocks, positive: int, weight: float, rest: float) -> 
         weight_2 = torch.tensor([rest, weight], dtype=torch.float64, device=block.device)
         return replace(block, y_N=y_N, weight_N=weight_2[y_N] * row_weights(block))
 
-    return replace(blocks, blocks=[changed(block) for block in blocks.blocks])
+    return replace(blocks, blocks=each(blocks.blocks, changed))

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 
 from scalejob.api.v1alpha1 import Linear
 from scaletrain.comm import Comm
-from scaletrain.data.blocks import Blocks
+from scaletrain.data.blocks import Blocks, each
 from scaletrain.data.in_memory import Rows
 from scaletrain.estimators import linear
 from scaletrain.estimators.regression import RegressionResult
@@ -81,4 +81,4 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, LinearModel):
 
 
 def _target(blocks: Blocks, t: int) -> Blocks:
-    return replace(blocks, blocks=[replace(block, y_N=block.y_N[:, t].contiguous()) for block in blocks.blocks])
+    return replace(blocks, blocks=each(blocks.blocks, lambda block: replace(block, y_N=block.y_N[:, t].contiguous())))
