@@ -1,6 +1,7 @@
 """Support vector machines: equal objectives beside LinearSVC, SVC(kernel="linear") and scikit-learn-intelex's."""
 
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from tests.bench.case import Case, Data, Fit, Judge
@@ -43,17 +44,8 @@ def linear_svc(data: Data) -> tuple[Fit, Judge]:
     )
 
 
-def svc(data: Data) -> tuple[Fit, Judge]:
-    from sklearn.svm import SVC  # noqa: PLC0415
-
-    model = SVC(kernel="linear", cache_size=1000)
-    return lambda: model.fit(*data), lambda model: objective(data, "hinge", model.coef_, float(model.intercept_[0]))
-
-
-def intel_svc(data: Data) -> tuple[Fit, Judge]:
-    from sklearnex.svm import SVC  # noqa: PLC0415
-
-    model = SVC(kernel="linear", cache_size=1000)
+def svc(data: Data, *, package: str = "sklearn") -> tuple[Fit, Judge]:
+    model = import_module(f"{package}.svm").SVC(kernel="linear", cache_size=1000)
     return lambda: model.fit(*data), lambda model: objective(data, "hinge", model.coef_, float(model.intercept_[0]))
 
 
@@ -90,7 +82,7 @@ CASES = (
         times=40,
         data=partial(classes, rows=10_000, dtype="float64"),
         ours=HINGE,
-        peer=intel_svc,
+        peer=partial(svc, package="sklearnex"),
         tolerance=1e-4,
         packages=("scikit-learn-intelex",),
         warm_up=0.1,
