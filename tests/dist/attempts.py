@@ -51,14 +51,15 @@ class Attempt:
         raise AssertionError(f"no progress to {phase} {step}: {self.text(0)}")
 
     def send(self, rank: int, number: int) -> None:
+        if rank in self.codes:
+            return
         with suppress(ProcessLookupError):
             os.kill(self.pids[rank], number)
 
     def end(self) -> None:
         """Kills what is left."""
         for rank in range(len(self.pids)):
-            if rank not in self.codes:
-                self.send(rank, signal.SIGKILL)
+            self.send(rank, signal.SIGKILL)
         self.wait(10)
 
     def text(self, rank: int) -> str:

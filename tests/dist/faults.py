@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from tests.bench import machine
 from tests.dist.attempts import Attempt
 from tests.dist.fault_jobs import JOBS, Spec
 from tests.dist.fault_kinds import ALL_JOBS, KINDS, Kind, Scene, on_tmpfs
@@ -211,12 +212,18 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def main(runs: int, seed: int, kind: tuple[str, ...], path: Path | None) -> None:
     kinds = [one for one in KINDS if not kind or any(part in one.name for part in kind)]
     found: list[Run] = []
+    measured_on = machine.facts()
     for one in run_all(kinds, runs, seed):
         found.append(one)
         if one.wrong or one.hangs:
             click.echo(f"run {one.number}: {one}", err=True)
         if path:  # after each run: hundreds take an hour
-            facts = {"seed": seed, "table": summary(found), "runs": [asdict(run) for run in found]}
+            facts = {
+                "machine": measured_on,
+                "seed": seed,
+                "table": summary(found),
+                "runs": [asdict(run) for run in found],
+            }
             path.write_text(json.dumps(facts, indent=1) + "\n")
     click.echo(as_table(summary(found)))
     raise SystemExit(any(one.wrong or one.hangs for one in found))

@@ -49,7 +49,9 @@ class Forks:
         while True:
             facts = self._hear(60)
             if "code" not in facts:
-                return int(facts["pid"])
+                pid = int(facts["pid"])
+                self._codes.pop(pid, None)  # of an earlier rank: after some thousand processes, pids come again
+                return pid
 
     def wait(self, pids: Collection[int], timeout: float) -> dict[int, int]:
         """The exit codes of those that have ended by then, -N: by signal N."""
