@@ -8,18 +8,22 @@ from scalejob.contract import LABEL_INDEX, LABEL_JOB
 from tests.e2e.cluster import Cluster, Object
 from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE
 
+SOME_STEPS = 2
 OPERATOR_PODS = "app.kubernetes.io/component=operator"
 
 
 def long_job(name: str) -> Object:
-    """Half a minute of K-Means on a machine of its own: points without clusters, so that it converges slowly."""
+    """Half a minute of K-Means on a machine of its own: points without clusters, so that it converges slowly.
+
+    The status tells of the steps every five seconds: a job of ten may be over before anybody can strike.
+    """
     return {
         "apiVersion": "scalejob.io/v1alpha1",
         "kind": "ScaleJob",
         "metadata": {"name": name},
         "spec": {
             "workload": {"kmeans": {"clusters": 200, "maxIterations": 250, "tolerance": 0}},
-            "data": {"synthetic": {"blobs": {"rows": 200_000, "features": 32, "centers": 1}}},
+            "data": {"synthetic": {"blobs": {"rows": 500_000, "features": 32, "centers": 1}}},
             "output": {"uri": f"/models/{name}"},
             "workers": 2,
             "keepPods": "None",
@@ -51,9 +55,9 @@ def kill_operator(cluster: Cluster) -> None:
     cluster.run("-n", OPERATOR_NAMESPACE, "delete", "pod", "-l", OPERATOR_PODS, "--force", "--grace-period=0")
 
 
-def is_in_the_middle(status: Object, steps: int = 2) -> bool:
+def is_in_the_middle(status: Object) -> bool:
     """Some steps of the fit are done."""
-    return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= steps
+    return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= SOME_STEPS
 
 
 @pytest.mark.timeout(600)
@@ -76,13 +80,13 @@ def test_preempted_worker_with_a_checkpoint(cluster: Cluster, undisturbed: str):
     # Long enough that only SIGTERM makes it save.
     manifest["spec"] |= {"checkpoint": {"everySeconds": 3600}, "keepPods": "All"}
     cluster.apply(manifest)
-    cluster.wait(job, "in the middle", lambda status: is_in_the_middle(status, steps=20))
+    cluster.wait(job, "in the middle", is_in_the_middle)
     cluster.run("patch", "sj", job, "--type=merge", "--patch", '{"spec": {"workers": 3}}')
     status = cluster.wait_for_phase(job, "Succeeded", seconds=300)
     log = cluster.run("logs", "-l", f"{LABEL_JOB}={job},{LABEL_INDEX}=0", "--tail=-1")
     found = re.search(r"the fit goes on after step (\d+) of an earlier attempt", log)
     assert found, log
-    assert int(found[1]) >= 20
+    assert int(found[1]) >= SOME_STEPS
     assert status["attempt"] == 1
     assert finish(cluster, job)["result"]["model"]["sha256"] == undisturbed
 
