@@ -9,10 +9,9 @@ from scalejob.api.v1alpha1 import Prepare, Spec
 from scalejob.contract import ExitCode, LastWord
 
 from . import artifact, checkpoint, signals
-from .comm import Comm, SoloComm, TorchComm
+from .comm import Comm
 from .data.load import Dataset, load
-from .device import choose, has_own_gpu, settle
-from .errors import InvalidData, PeerLost
+from .errors import InvalidData
 from .estimators import estimator_for
 from .estimators.base import Result
 from .evaluate import evaluate
@@ -20,14 +19,11 @@ from .preemption import Preemption
 from .prepare.preparation import Preparation, fit_preparation, num_steps
 from .progress import Teller, teller
 from .rank import Rank
-from .rendezvous import Meeting, meet
 from .report import Report, leave, say
 from .restore import params_of, to_model
 from .steps import open_steps
 from .task import task_from_env
-
-# A rank that lost a peer waits as long for the alarm of the one that failed first, which says more.
-HEARING_SECONDS = 2.0
+from .world import world
 
 
 def main(environ: Mapping[str, str], threads: int) -> NoReturn:
@@ -118,27 +114,16 @@ def _save(
 
 @contextmanager
 def joined(rank: Rank, spec: Spec, report: Report, preemption: Preemption) -> Iterator[Comm]:
-    """The ranks of the job, together from start to end: if one fails, all end, and all say why."""
-    meeting = None
+    """The ranks of the job. An error ends the process, and those of the others."""
+    meeting = spec.rendezvous
     try:
-        if rank.world_size == 1:
-            placement = settle(choose(rank, spec.rendezvous.backend, num_gpus=int(has_own_gpu(rank))))
-            yield SoloComm(placement.device)
-            return
-        meeting = meet(rank, has_gpu=has_own_gpu(rank), timeout_seconds=spec.rendezvous.timeout_seconds)
-        meeting.watch(report.victim, preemption.wished)
-        comm = TorchComm(rank, meeting, settle(choose(rank, spec.rendezvous.backend, meeting.num_gpus)))
-        yield comm
-        comm.close()
+        with world(
+            rank,
+            report,
+            backend=meeting.backend,
+            timeout_seconds=meeting.timeout_seconds,
+            wished=preemption.wished,
+        ) as comm:
+            yield comm
     except Exception as error:
-        _tell_the_others(meeting, report, error)
         report.failure(error)
-
-
-def _tell_the_others(meeting: Meeting | None, report: Report, error: Exception) -> None:
-    """The first alarm counts, so one that can only tell of a lost peer waits for a better one: hearing it ends this process."""
-    if meeting is None:
-        return
-    if isinstance(error, PeerLost):
-        time.sleep(HEARING_SECONDS)
-    meeting.sound_alarm(report.cause_of(error))
