@@ -52,7 +52,8 @@ def scale_for(bound: Tensor) -> Tensor:
 def to_fixed(value: Tensor, scale: Tensor) -> Tensor:
     """float64 -> int64 fixed point. FloatingPointError if a value is not finite or too large for its scale."""
     scaled = value * scale
-    if not bool((scaled.abs() <= 2.0**62).all()):
+    low, high = torch.aminmax(scaled)  # both NaN if a value is
+    if not bool((low >= -(2.0**62)) & (high <= 2.0**62)):
         raise FloatingPointError("a partial sum is not finite, or exceeds the bound given for it")
     return scaled.round_().to(torch.int64)
 

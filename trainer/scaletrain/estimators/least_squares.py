@@ -19,7 +19,7 @@ from scaletrain.data.sparse import Shifted, SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
-from .linalg import gram, product, squares_about
+from .linalg import gram, product, scores, squares_about
 from .moments import CANCELLED_SQUARE, ROUNDED, SLACK, Ends, column_sums, ends, fits_single, row_weights, sample_means
 
 
@@ -75,7 +75,7 @@ class LeastSquares:
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = self._centred(block)
-            residual_N = block.y_N.to(torch.float64) - self.shift_y - (X_ND @ coef_D + offset)
+            residual_N = block.y_N.to(torch.float64) - self.shift_y - (scores(X_ND, coef_D) + offset)
             weighted_N = residual_N * self._costs(block)
             return [self._slope(weighted_N, X_ND), (weighted_N @ residual_N).reshape(1)]
 
@@ -90,7 +90,7 @@ class LeastSquares:
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = self._centred(block)
-            return [self._slope((X_ND @ coef_D + offset) * self._costs(block), X_ND)]
+            return [self._slope((scores(X_ND, coef_D) + offset) * self._costs(block), X_ND)]
 
         norm_P = self.norm_Q[:-1]
         return sum_blocks(self.comm, self.blocks, partial, [norm_P * (norm_P * vector_P.abs()).sum()])[0]

@@ -40,6 +40,13 @@ def product(A_KN: Tensor, X_ND: Tensor | SparseRows | Shifted) -> Tensor:
     return torch.from_numpy(np.matmul(A_KN.numpy(), X_ND.numpy()))
 
 
+def scores(X_ND: Tensor | SparseRows | Shifted, coef_D: Tensor) -> Tensor:
+    """X w, shape (N,); on the CPU by numpy, which is twice as fast as torch then."""
+    if isinstance(X_ND, SparseRows | Shifted) or not is_on_cpu(X_ND):
+        return X_ND @ coef_D
+    return torch.from_numpy(np.matmul(X_ND.numpy(), coef_D.numpy()))
+
+
 def squares_about(shift_D: Tensor, cost_N: Tensor, X_ND: Tensor | SparseRows) -> Tensor:
     """sum of cost * (x - shift)^2, shape (D,), float64, from sums about 0, so that the zeros of sparse rows stay.
 
