@@ -34,6 +34,7 @@ from .linalg import first_largest, is_on_cpu
 
 ROUND_UP = 1 + 1e-6  # far above the rounding of a few operations in float32
 SCORES = 1 << 20  # of a slice of rows: 4 MiB of float32
+FEW_VALUES = 1 << 16  # differences of doubtful rows and centres: to take all of so few costs less than to choose
 MANY_CONTENDERS = 8  # centres for each doubtful row; beyond, their number is reduced in float64 first
 FEW_CENTERS = 32  # measured: up to so many, bounds cost more than they save; at most 127, because numbers are int8
 
@@ -46,6 +47,7 @@ class Centers:
     columns_DK: Tensor  # the same by columns, contiguous
     half_K: Tensor  # |c|^2 / 2
     reach: float  # the largest |c|, rounded up
+    exact_KD: Tensor  # C_KD in float64
     exact_half_K: (
         Tensor  # float64, infinite for a centre that equals one of a lower number, and so is never the nearest
     )
@@ -59,6 +61,7 @@ class Centers:
             columns_DK=C_KD.T.contiguous(),
             half_K=half_K.to(C_KD.dtype),
             reach=float((2 * half_K.max()).sqrt()) * ROUND_UP,
+            exact_KD=exact_KD,
             exact_half_K=half_K.masked_fill(_is_repeated(C_KD), torch.inf),
         )
 
@@ -166,7 +169,10 @@ def argmax_of_few(X_ND: Tensor, centers: Centers) -> Tensor:
 
 
 def _decide(X_MD: Tensor, centers: Centers) -> Tensor:
-    """Labels of doubtful rows: the first centre with the least squared distance, computed in float64 row by row."""
+    """Labels of doubtful rows: the first centre with the least squared distance, computed in float64 pair by pair."""
+    if len(X_MD) * centers.C_KD.numel() <= FEW_VALUES:
+        difference_MKD = X_MD.to(torch.float64)[:, None] - centers.exact_KD
+        return first_largest(-_squared_lengths(difference_MKD.flatten(0, 1)).view(len(X_MD), -1))
     rows = max(1, SCORES // len(centers.C_KD))
     return torch.cat([_decide_slice(X_RD, centers) for X_RD in X_MD.split(rows)])
 
@@ -174,14 +180,19 @@ def _decide(X_MD: Tensor, centers: Centers) -> Tensor:
 def _decide_slice(X_RD: Tensor, centers: Centers) -> Tensor:
     """Distances are computed to the centres only that a product cannot tell apart from the best."""
     pair_P2 = _contenders(_scores(X_RD, centers), _doubt(X_RD, norms(X_RD), centers.reach))
-    X_RD, C_KD = X_RD.to(torch.float64), centers.C_KD.to(torch.float64)
+    X_RD, C_KD = X_RD.to(torch.float64), centers.exact_KD
     if len(pair_P2) > MANY_CONTENDERS * len(X_RD):
         score_RK = torch.addmm(-centers.exact_half_K, X_RD, C_KD.T)
         pair_P2 = _contenders(score_RK, _doubt(X_RD, norms(X_RD), centers.reach))
     row_P, center_P = pair_P2.unbind(1)
     square_RK = X_RD.new_full((len(X_RD), len(C_KD)), torch.inf)
-    square_RK[row_P, center_P] = (X_RD.index_select(0, row_P) - C_KD.index_select(0, center_P)).square_().sum(1)
+    square_RK[row_P, center_P] = _squared_lengths(X_RD.index_select(0, row_P) - C_KD.index_select(0, center_P))
     return first_largest(-square_RK)
+
+
+def _squared_lengths(difference_PD: Tensor) -> Tensor:
+    """Changes the differences in place."""
+    return difference_PD.square_().sum(1)
 
 
 def _contenders(score_RK: Tensor, doubt_R: Tensor) -> Tensor:
