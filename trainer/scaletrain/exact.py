@@ -7,6 +7,9 @@ A block's partial sums are float64, computed by one thread in a fixed order. Acr
 Integer addition is associative: any order, any tree, any number of ranks gives the same bits. The error of one partial is at
 most 2^-(s+1), that is bound * 2^-62: below float64's own for all but sums that cancel to a billionth of their bound.
 The bound is per element, so quantities of different size do not cost each other precision.
+
+Where no bound is known, one may be guessed and checked on the way: if no block's sum exceeds a limit, no sum exceeds the limit times
+the number of blocks.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,17 +31,42 @@ def sum_blocks(
     Returns float64 tensors of the bounds' broadcast shape, on the bounds' device; ranks without blocks take part with zeros, so `bounds` must have
     the full shape of the partials. Raises FloatingPointError on a partial that is not finite or exceeds its bound.
     """
-    scale = scale_for(torch.cat([bound.reshape(-1) for bound in bounds]).to(comm.device))
+    scale = scale_for(_joined(bounds).to(comm.device))
     total = torch.zeros(scale.shape, dtype=torch.int64, device=scale.device)
-
-    def encoded(block: Block) -> Tensor:
-        return to_fixed(torch.cat([value.reshape(-1) for value in partial(block)]), scale)
-
-    for value in blocks.map(encoded):
+    for value in blocks.map(lambda block: to_fixed(_joined(partial(block)), scale)):
         total += value
-    found = from_fixed(comm.all_reduce(total), scale).to(bounds[0].device)
-    parts = found.split([bound.numel() for bound in bounds])
-    return [part.reshape(bound.shape) for part, bound in zip(parts, bounds, strict=True)]
+    return _parted(from_fixed(comm.all_reduce(total), scale), bounds)
+
+
+def sum_blocks_within(
+    comm: Comm, blocks: Blocks, partial: Callable[[Block], Sequence[Tensor]], limits: Sequence[Tensor]
+) -> list[Tensor] | None:
+    """As `sum_blocks`, with a guess of what no block's partial sums exceed, above 0.
+
+    None, on all ranks, if one is not finite or exceeds its limit by more than a factor of 2 to 4: within it, some do.
+    """
+    scale = scale_for(_joined(limits).to(comm.device) * blocks.num_blocks)
+    most = 2.0**62 / max(1, blocks.num_blocks)
+    total = torch.zeros(
+        len(scale) + 1, dtype=torch.int64, device=scale.device
+    )  # and how many ranks found one too large
+    try:
+        for value in blocks.map(lambda block: to_fixed(_joined(partial(block)), scale, most)):
+            total[:-1] += value
+    except FloatingPointError:
+        total.zero_()[-1] = 1
+    total = comm.all_reduce(total)
+    return None if total[-1] else _parted(from_fixed(total[:-1], scale), limits)
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in values])
+
+
+def _parted(value: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of `_joined`, on the device of the first."""
+    parts = value.to(like[0].device).split([one.numel() for one in like])
+    return [part.reshape(one.shape) for part, one in zip(parts, like, strict=True)]
 
 
 def scale_for(bound: Tensor) -> Tensor:
@@ -49,11 +77,11 @@ def scale_for(bound: Tensor) -> Tensor:
     return ((s.to(torch.int64) + 1023) << 52).view(torch.float64)
 
 
-def to_fixed(value: Tensor, scale: Tensor) -> Tensor:
-    """float64 -> int64 fixed point. FloatingPointError if a value is not finite or too large for its scale."""
+def to_fixed(value: Tensor, scale: Tensor, most: float = 2.0**62) -> Tensor:
+    """float64 -> int64 fixed point. FloatingPointError if a value is not finite or, times its scale, beyond `most`."""
     scaled = value * scale
     low, high = torch.aminmax(scaled)  # both NaN if a value is
-    if not bool((low >= -(2.0**62)) & (high <= 2.0**62)):
+    if not bool((low >= -most) & (high <= most)):
         raise FloatingPointError("a partial sum is not finite, or exceeds the bound given for it")
     return scaled.round_().to(torch.int64)
 

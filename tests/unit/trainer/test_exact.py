@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
-from scaletrain.exact import from_fixed, max_over_blocks, scale_for, sum_blocks, to_fixed
+from scaletrain.exact import from_fixed, max_over_blocks, scale_for, sum_blocks, sum_blocks_within, to_fixed
 from tests.ranks import on_ranks
 
 FLOATS = st.floats(-1e12, 1e12, allow_subnormal=False)
@@ -94,3 +94,25 @@ def test_ranks_without_blocks_see_the_maximum_of_the_others() -> None:
         ),
     )
     assert found == [5.0, 5.0, 5.0]
+
+
+def within(comm: Comm, blocks: Blocks, limit: float) -> float | None:
+    found = sum_blocks_within(comm, blocks, lambda b: [b.X_ND.sum(0)], [torch.tensor([limit], dtype=torch.float64)])
+    return float(found[0]) if found else None
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(FLOATS, min_size=1, max_size=12), st.integers(1, 4))
+def test_sums_within_a_limit_of_each_partial_are_exact(values: list[float], size: int) -> None:
+    """All blocks at their limit fit, on any number of ranks."""
+    limit = max(map(abs, values)) + 1.0
+    found = on_ranks(size, lambda comm: within(comm, make_blocks(values, slice(comm.rank, None, comm.size)), limit))
+    assert found == [pytest.approx(math.fsum(values), rel=1e-12, abs=limit * 1e-15)] * size
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -41.0], ids=["NaN", "infinite", "beyond the limit"])
+def test_all_ranks_know_of_a_partial_beyond_its_limit(bad: float) -> None:
+    """The one that has it, and those whose partials are fine or that have none."""
+    values = [1.0, bad, 2.0]
+    found = on_ranks(4, lambda comm: within(comm, make_blocks(values, slice(comm.rank, None, comm.size)), 10.0))
+    assert found == [None] * 4

@@ -19,8 +19,10 @@ from scaletrain.data.sparse import Shifted, SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks
 
+from .ends import Ends, ends
 from .linalg import gram, product, scores, squares_about
-from .moments import CANCELLED_SQUARE, ROUNDED, SLACK, Ends, column_sums, ends, fits_single, row_weights, sample_means
+from .moments import CANCELLED_SQUARE, ROUNDED, SLACK, fits_single, row_weights
+from .sample import column_sums, sample_means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,4 +190,4 @@ def _target_ends(comm: Comm, blocks: Blocks) -> tuple[Tensor, Tensor]:
 
 def _sums(block: Block) -> Tensor:
     """Of the columns of features and the target, float64."""
-    return torch.cat([column_sums(block), block.y_N.to(torch.float64).sum().reshape(1)])
+    return torch.cat([column_sums(block.X_ND), block.y_N.to(torch.float64).sum().reshape(1)])

@@ -18,7 +18,8 @@ from scaletrain.data.blocks import Block, Blocks
 from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators.base import Progress
-from scaletrain.estimators.moments import Ends, ends, moments
+from scaletrain.estimators.ends import Ends, ends
+from scaletrain.estimators.moments import moments
 
 from .medians import medians
 from .statistics import fast_products, largest, means, products

@@ -1,0 +1,90 @@
+"""What a sample of the rows tells of the features: where they are, and how far they reach, as far as all rows are like these.
+
+Each 8th block is in the sample, so that it is a function of the data alone.
+
+Legend: N rows of a block, D features, C columns.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks, rows_per_block
+from scaletrain.data.sparse import SparseRows
+from scaletrain.exact import sum_blocks
+
+from .ends import LARGEST, LEAST, View, as_they_are, unchecked_ends
+from .limits import is_wide
+from .linalg import product
+
+SAMPLE = 8
+ROUNDING = 1e-6  # of the sums of a block, by the largest value of a column, for each row
+RESERVE = 2.0  # how much longer than they can be in the sample the columns of another block may be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Equal on all ranks."""
+
+    mean_D: Tensor  # float64, exact in the dtype of the features, as the ends are
+    high_D: Tensor
+    low_D: Tensor
+    rows: int  # of a block
+    dtype: torch.dtype  # of the features
+
+    @property
+    def is_near(self) -> bool:
+        """Whether all columns lie around 0, so that sums in float64 can be taken about 0 as well, at the cost of few digits."""
+        return bool((self.mean_D.abs() <= self.reach(self.mean_D) / 2).all())
+
+    def reach(self, shift_D: Tensor) -> Tensor:
+        """The largest |x - shift|, float64 (D,)."""
+        return torch.maximum(self.high_D - shift_D, shift_D - self.low_D)
+
+    def lengths(self, shift_D: Tensor) -> Tensor:
+        """What the lengths of the columns of x - shift over a block are taken to stay within, float64 (D,), above 0."""
+        return self.reach(shift_D).clamp(min=LEAST) * (RESERVE * self.rows**0.5)
+
+
+def sample_of(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Sample | None:
+    """None if it has no rows, or values that are not finite or too large; or if the rows may be sparse."""
+    if is_wide(blocks.num_features):
+        return None
+    seen = unchecked_ends(comm, blocks.sample(SAMPLE), view)
+    if not 0 < seen.weight <= seen.largest <= LARGEST:
+        return None
+    mean_D = sample_means(comm, blocks, (seen.high_D, seen.low_D), lambda block: column_sums(view(block)))
+    mean_D = mean_D.to(seen.dtype).to(torch.float64)
+    return Sample(
+        mean_D=mean_D,
+        high_D=seen.high_D,
+        low_D=seen.low_D,
+        rows=rows_per_block(blocks.num_features),
+        dtype=seen.dtype,
+    )
+
+
+def sample_means(comm: Comm, blocks: Blocks, ends_C: tuple[Tensor, Tensor], sums: Callable[[Block], Tensor]) -> Tensor:
+    """Means of columns over a sample of the rows, between their high and low ends (C,): the middles if it has no row.
+
+    `sums`: of a block's columns, float64 (C,).
+    """
+    high_C, low_C = ends_C
+    middle_C = (high_C + low_C) / 2
+
+    def partial(block: Block) -> list[Tensor]:
+        count = torch.full((1,), float(len(block)), dtype=torch.float64, device=block.device)
+        return [count, sums(block) - len(block) * middle_C.to(block.device)]
+
+    rows = torch.full((1,), float(max(1, blocks.num_rows)), dtype=torch.float64)
+    reach_C = high_C - low_C + ROUNDING * torch.maximum(high_C.abs(), low_C.abs())
+    count, sum_C = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * reach_C])
+    return (middle_C + sum_C / count.clamp(min=1)).clamp(low_C, high_C)
+
+
+def column_sums(X_ND: Tensor | SparseRows) -> Tensor:
+    """float64 (D,)."""
+    return product(torch.ones(1, len(X_ND), dtype=torch.float64, device=X_ND.device), X_ND.to(torch.float64))[0]
