@@ -73,37 +73,3 @@ class Logistic:
 
     def slope_square(self, n: int, r: float) -> float:
         return float(n)
-
-
-@dataclass(frozen=True, slots=True)
-class SmoothHinge:
-    """max(0, 1 - m) with its corner at 1 replaced by a parabola on [1 - 2 width, 1]; never above the hinge."""
-
-    width: float
-    is_smooth: bool = False
-
-    @property
-    def max_curvature(self) -> float:
-        return 1 / (2 * self.width)
-
-    def value(self, m: Tensor) -> Tensor:
-        gap = (1 - m).clamp_(min=0)
-        return torch.where(gap < 2 * self.width, gap * gap / (4 * self.width), gap - self.width)
-
-    def slope(self, m: Tensor) -> Tensor:
-        return ((1 - m) / (2 * self.width)).clamp_(0, 1).neg_()
-
-    def curvature(self, m: Tensor) -> Tensor:
-        gap = 1 - m
-        return ((gap > 0) & (gap < 2 * self.width)).to(m.dtype).div_(2 * self.width)
-
-    def growth(self, n: int, r: float) -> float:
-        return n + n**0.5 * r
-
-    def slope_square(self, n: int, r: float) -> float:
-        return float(n)
-
-
-def hinge(m: Tensor) -> Tensor:
-    """max(0, 1 - m), the loss of scikit-learn's SVC."""
-    return (1 - m).clamp_(min=0)

@@ -19,14 +19,14 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks, rows_per_block
 from scaletrain.exact import sum_blocks
 
+from .armijo import STEPS_T
 from .limits import is_wide
 from .linalg import gram, product, squares_about
-from .losses import MarginLoss, hinge
-from .moments import CANCELLED_SQUARE, Moments, fits_single
+from .losses import MarginLoss
+from .moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
 
 SAMPLE = 8  # each 8th block
 SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample needs at least so many blocks, and rows for each coefficient
-STEPS_T = 0.5 ** torch.arange(1, 17, dtype=torch.float64)
 
 
 class Hessian(IntEnum):
@@ -45,9 +45,6 @@ class Evaluation:
     value: float
     gradient_P: Tensor
     hessian: Tensor | None  # (P, P), or the diagonal (P,); None if it was not asked for
-    positive_P: Tensor  # the part of the loss's gradient that comes from rows with y = +1
-    negative_P: Tensor  # and from the others
-    hinge: float  # sum of c_i max(0, 1 - margin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,20 +113,23 @@ class MarginProblem:
         slope[..., :-1] += self.l2 * points[..., :-1]
         return slope
 
-    def _penalty(self, hessian: Hessian) -> Tensor:
-        """What the penalty adds to the Hessian."""
+    def with_penalty(self, summed: Tensor) -> Tensor:
+        """The Hessian (P, P), or its diagonal (P,), from what was summed over the rows."""
+        varying_P = self.x.varying(self.shift_D)
         b_P = torch.cat([-self.shift_D, torch.ones(1, dtype=torch.float64)])
         l2_P = torch.cat([torch.full_like(self.shift_D, self.l2), torch.zeros(1, dtype=torch.float64)])
-        if hessian is Hessian.DIAGONAL:
-            return l2_P + self.intercept_l2 * b_P**2
-        return torch.diag(l2_P) + self.intercept_l2 * torch.outer(b_P, b_P)
+        if summed.ndim == 1:
+            return summed * varying_P + l2_P + self.intercept_l2 * b_P**2
+        masked_PP = summed * torch.outer(varying_P, varying_P)
+        return masked_PP + torch.diag(l2_P) + self.intercept_l2 * torch.outer(b_P, b_P)
 
     def point(self, coef_D: Tensor, intercept: float) -> Tensor:
         offset = intercept + (self.shift_D * coef_D).sum() * self.fit_intercept
         return torch.cat([coef_D, offset.reshape(1)])
 
-    def intercept(self, point_P: Tensor) -> float:
-        return float(point_P[-1] - (self.shift_D * point_P[:-1]).sum())
+    def intercept(self, points: Tensor) -> Tensor:
+        """b of points (..., P)."""
+        return points[..., -1] - points[..., :-1] @ self.shift_D
 
     def original_gradient(self, gradient_P: Tensor) -> Tensor:
         """The gradient by (w, b) from that by (w, offset)."""
@@ -140,31 +140,24 @@ class MarginProblem:
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
-            sign_N, cost_N = self._labels(block)
+            sign_N, cost_N = self.labels(block)
             m_N = sign_N * self._decision(X_ND, point_P)
-            slope_N = cost_N * loss.slope(m_N)
-            sides_2P = self._sums(torch.stack([slope_N * (sign_N > 0), -slope_N * (sign_N < 0)]), X_ND)
-            values_2 = torch.stack([cost_N @ loss.value(m_N), cost_N @ hinge(m_N)])
+            slope_N = cost_N * sign_N * loss.slope(m_N)
+            sums = [cost_N @ loss.value(m_N), self.sums_about(slope_N[None], X_ND)[0]]
             if hessian is Hessian.NONE:
-                return [values_2, sides_2P]
+                return sums
             curvature_N = cost_N * loss.curvature(m_N)
             if hessian is Hessian.DIAGONAL:
-                return [values_2, sides_2P, self._diagonal(X_ND, curvature_N)]
+                return [*sums, self._diagonal(X_ND, curvature_N)]
             dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
-            return [values_2, sides_2P, self._hessian(block, curvature_N.to(dtype))]
+            return [*sums, self.weighted_gram(block, curvature_N.to(dtype))]
 
-        values_2, sides_2P, *hessians = sum_blocks(
-            self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian)
-        )
-        penalty_P, varying_P = self.penalty_slope(point_P), self.x.varying(self.shift_D)
-        sides_2P = sides_2P * varying_P
+        value, gradient_P, *hessians = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian))
+        penalty_P = self.penalty_slope(point_P)
         return Evaluation(
-            value=float(values_2[0]) + float(point_P @ penalty_P) / 2,
-            gradient_P=sides_2P.sum(0) + penalty_P,
-            hessian=_masked(hessians[0], varying_P) + self._penalty(hessian) if hessians else None,
-            positive_P=sides_2P[0],
-            negative_P=sides_2P[1],
-            hinge=float(values_2[1]),
+            value=float(value) + float(point_P @ penalty_P) / 2,
+            gradient_P=gradient_P * self.x.varying(self.shift_D) + penalty_P,
+            hessian=self.with_penalty(hessians[0]) if hessians else None,
         )
 
     def multiply(self, point_P: Tensor, vector_P: Tensor, loss: MarginLoss) -> Tensor:
@@ -172,9 +165,9 @@ class MarginProblem:
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
-            sign_N, cost_N = self._labels(block)
+            sign_N, cost_N = self.labels(block)
             curvature_N = cost_N * loss.curvature(sign_N * self._decision(X_ND, point_P))
-            return [self._sums((curvature_N * self._decision(X_ND, vector_P))[None], X_ND)[0]]
+            return [self.sums_about((curvature_N * self._decision(X_ND, vector_P))[None], X_ND)[0]]
 
         norm_P = self.norm_P
         bound_P = self.max_cost * loss.max_curvature * norm_P * (norm_P * vector_P.abs()).sum()
@@ -187,7 +180,7 @@ class MarginProblem:
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
-            sign_N, cost_N = self._labels(block)
+            sign_N, cost_N = self.labels(block)
             z_N, change_N = self._decision(X_ND, point_P), self._decision(X_ND, direction_P)
             m_NT = sign_N[:, None] * (z_N[:, None] + change_N[:, None] * there_T)
             return [cost_N @ loss.value(m_NT)]
@@ -199,16 +192,16 @@ class MarginProblem:
         return values_T + (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
 
     def _decision(self, X_ND: Tensor, point_P: Tensor) -> Tensor:
-        return X_ND @ point_P[:-1].to(X_ND.device) + self.intercept(point_P)
+        return X_ND @ point_P[:-1].to(X_ND.device) + float(self.intercept(point_P))
 
-    def _labels(self, block: Block) -> tuple[Tensor, Tensor]:
+    def labels(self, block: Block) -> tuple[Tensor, Tensor]:
         """y (-1.0 or +1.0) and c of the rows."""
         is_positive_N = block.y_N == self.positive
         cost_N = _choose(is_positive_N, self.cost_positive, self.cost_negative)
         sign_N = _choose(is_positive_N, 1.0, -1.0)
         return sign_N, cost_N if block.weight_N is None else cost_N * block.weight_N
 
-    def _sums(self, A_KN: Tensor, X_ND: Tensor) -> Tensor:
+    def sums_about(self, A_KN: Tensor, X_ND: Tensor) -> Tensor:
         """A (x - shift, 1), shape (K, P)."""
         sum_K1 = A_KN.sum(1, keepdim=True)
         return torch.cat([product(A_KN, X_ND) - sum_K1 * self.shift_D.to(A_KN.device), sum_K1], dim=1)
@@ -218,7 +211,7 @@ class MarginProblem:
         square_D = squares_about(self.shift_D.to(curvature_N.device), curvature_N, X_ND)
         return torch.cat([square_D, curvature_N.sum()[None]])
 
-    def _hessian(self, block: Block, curvature_N: Tensor) -> Tensor:
+    def weighted_gram(self, block: Block, curvature_N: Tensor) -> Tensor:
         """sum of curvature * (x - shift, 1)(x - shift, 1)', over the rows where it is not 0. Returns float64."""
         active_A = curvature_N.nonzero()[:, 0]
         root_A = curvature_N[active_A].sqrt()
@@ -231,25 +224,23 @@ class MarginProblem:
     def _bounds(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
         n, norm_P = self.blocks.num_rows, self.norm_P
         radius = float((point_P.abs() * norm_P).sum())
-        value = self.max_cost * max(loss.growth(n, radius), n + n**0.5 * radius)
-        gradient_P = self.max_cost * loss.slope_square(n, radius) ** 0.5 * norm_P
-        bounds = [torch.full((2,), value, dtype=torch.float64), gradient_P.expand(2, -1)]
+        value = torch.tensor(self.max_cost * loss.growth(n, radius), dtype=torch.float64)
+        bounds = [value, self.max_cost * loss.slope_square(n, radius) ** 0.5 * norm_P]
         if hessian is Hessian.NONE:
             return bounds
-        squares = norm_P**2 + self._rounded_P if hessian is Hessian.DIAGONAL else torch.outer(norm_P, norm_P)
-        # A Hessian summed in float32 may exceed its bound by rounding.
-        return [*bounds, self.max_cost * loss.max_curvature * squares * 1.01]
+        if hessian is Hessian.DIAGONAL:
+            return [*bounds, self.max_cost * loss.max_curvature * (norm_P**2 + self._rounded_P) * ROUNDED]
+        return [*bounds, self.gram_bounds(loss.max_curvature)]
+
+    def gram_bounds(self, max_curvature: float) -> Tensor:
+        """Of the sums of `weighted_gram`, (P, P), for curvatures up to a cost times this."""
+        return self.max_cost * max_curvature * torch.outer(self.norm_P, self.norm_P) * ROUNDED
 
     @property
     def _rounded_P(self) -> Tensor:
         """What squares about the shift may exceed their bounds by, because they are computed about 0."""
         peak_P = torch.cat([self.x.peak_D, torch.ones(1, dtype=torch.float64)])
         return self.x.weight * peak_P**2 * CANCELLED_SQUARE
-
-
-def _masked(hessian: Tensor, varying_P: Tensor) -> Tensor:
-    """A matrix (P, P), or its diagonal, with zeros where a column does not vary."""
-    return hessian * (torch.outer(varying_P, varying_P) if hessian.ndim == 2 else varying_P)
 
 
 def _choose(is_positive_N: Tensor, positive: float, negative: float) -> Tensor:

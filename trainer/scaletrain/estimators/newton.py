@@ -8,7 +8,6 @@ gradients on rank 0, one pass and one collective of P numbers for each: truncate
 2008), with a line search in place of the trust region, as there since 2.40 (Galli and Lin 2022).
 
 Squared hinge: Newton on the active rows (Keerthi and DeCoste 2005; the objective of LIBLINEAR -s 2). Logistic: IRLS.
-Hinge: a smooth hinge whose width shrinks until the duality gap is closed (Chapelle 2007).
 """
 
 from collections.abc import Callable
@@ -20,22 +19,20 @@ from torch import Tensor
 
 from scaletrain.errors import TrainerError
 
+from .armijo import best_step, falls
 from .base import NO_CHECKPOINT, Checkpoint, Progress, State
-from .certificates import Certify, duality_gap, hinge_objective, smoothing_gap
+from .certificates import Certify
 from .conjugate import ConjugateGradients
 from .leader import lead
 from .linalg import Solver, factor
-from .losses import MarginLoss, SmoothHinge
-from .margin import STEPS_T, Evaluation, Hessian, MarginProblem
+from .losses import MarginLoss
+from .margin import Evaluation, Hessian, MarginProblem
 from .solution import Solution
 
-ARMIJO = 1e-4
-ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
 SINGULAR = 1e-14  # relative; see `factor`
 LOSE_DIGITS = 0.01  # a Hessian in float32 will do as long as condition * epsilon stays below
 ROUGH = 1e-3  # tolerance for a sample of the rows
 SHORT, SLOW = 0.05, 0.1  # decrements: of a value, of the one before
-FIRST_WIDTH, SHRINK, JUMP, LAST_WIDTH = 1.0, 0.3, 0.01, 1e-9  # of the smooth hinge
 TOO_LARGE = 1e100
 
 
@@ -57,26 +54,10 @@ class _State:
     at: Evaluation
     first: Evaluation  # at 0
     certificate: float
-    width: float  # of the smooth hinge; unused otherwise
     solver: Solver | ConjugateGradients  # of the Hessian here, or at an earlier point
     summed: Hessian  # how the Hessian here was summed
     hessian: Hessian  # how Hessians are summed from now on
     n_iter: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Minimum:
-    """Of the smooth hinge of one width."""
-
-    point_P: Tensor
-    width: float
-
-    def state(self) -> State:
-        return {"wider": torch.cat([self.point_P, torch.tensor([self.width], dtype=torch.float64)])}
-
-    @classmethod
-    def restored(cls, saved: State) -> "_Minimum | None":
-        return cls(point_P=saved["wider"][:-1], width=float(saved["wider"][-1])) if "wider" in saved else None
 
 
 def minimise(
@@ -103,7 +84,7 @@ def _minimise(
     problem: MarginProblem, loss: MarginLoss, certify: Certify, options: Options, progress: Progress
 ) -> Solution:
     def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, saved = newton.begin(width=0.0, hessian=problem.first_hessian, point_P=options.first_P)
+        state, saved = newton.begin(hessian=problem.first_hessian, point_P=options.first_P)
         before = float(saved["before"]) if saved and "before" in saved else float("inf")
         while True:
             direction_P, decrement = newton.direction(state)
@@ -121,38 +102,12 @@ def _minimise(
             state, before = following or newton.refresh(state), decrement
             newton.offer(state, {"before": torch.tensor(before, dtype=torch.float64)})
 
-    return _lead(problem, lambda width: loss, certify, solve, options, progress)
+    return _lead(problem, loss, certify, solve, options, progress)
 
 
 def _is_small(decrement: float, state: _State, tolerance: float) -> bool:
     """Relative to the first value only where all loss is gone, as it can be without a penalty."""
     return decrement <= tolerance * state.at.value or state.at.value <= tolerance * state.first.value
-
-
-def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress) -> Solution:
-    """Minimises the hinge loss until the relative duality gap is within the tolerance. Not for wide problems.
-
-    The narrower the parabola, the worse the condition: conjugate gradients would need thousands of steps.
-    """
-
-    def solve(newton: "_Newton") -> tuple[_State, bool]:
-        state, saved = newton.begin(width=FIRST_WIDTH, hessian=Hessian.PRECISE)
-        wider = _Minimum.restored(saved) if saved else None
-        while state.certificate > options.tolerance and state.n_iter < options.max_iterations:
-            direction_P, decrement = newton.direction(state)
-            gap = state.certificate * hinge_objective(problem, state.at, state.point_P)
-            is_minimum = gap <= 2 * smoothing_gap(state.at, state.point_P)
-            following = None if is_minimum else newton.step(state, direction_P, decrement, state.hessian)
-            if following is None and state.width <= LAST_WIDTH:
-                break
-            if following is None:
-                state, wider = newton.narrow(state, wider), _Minimum(point_P=state.point_P, width=state.width)
-            else:
-                state = following
-            newton.offer(state, wider.state() if wider else {})
-        return state, state.certificate <= options.tolerance
-
-    return _lead(problem, SmoothHinge, duality_gap, solve, options, progress)
 
 
 class _Newton:
@@ -167,50 +122,49 @@ class _Newton:
     ) -> None:
         self._problem, self._ask, self._certify, self._checkpoint = problem, ask, certify, checkpoint
 
-    def begin(self, *, width: float, hessian: Hessian, point_P: Tensor | None = None) -> tuple[_State, State | None]:
+    def begin(self, *, hessian: Hessian, point_P: Tensor | None = None) -> tuple[_State, State | None]:
         """The state of an earlier attempt, and what else was kept with it; or that of `start`, and None."""
         saved = self._checkpoint.resume()
         if saved:
-            return self._resumed(saved, first_width=width), saved
-        state = self.start(width=width, hessian=hessian, point_P=point_P)
+            return self._resumed(saved), saved
+        state = self.start(hessian=hessian, point_P=point_P)
         self.offer(state, {})
         return state, None
 
     def offer(self, state: _State, more: State) -> None:
         """Only where the Hessian is that of the point can all be evaluated again, to the same bits."""
-        facts = torch.tensor([state.width, state.summed, state.hessian, state.n_iter], dtype=torch.float64)
+        facts = torch.tensor([state.summed, state.hessian, state.n_iter], dtype=torch.float64)
         rest = None if state.at.hessian is None else lambda: {"facts": facts, **more}
         self._checkpoint.offer(state.n_iter, {"point": state.point_P}, rest)
 
-    def _resumed(self, saved: State, *, first_width: float) -> _State:
-        point_P, (width, summed, hessian, n_iter) = saved["point"], saved["facts"].tolist()
-        first = self._ask(_request(torch.zeros_like(point_P), width=first_width))
-        at = self._ask(_request(point_P, width=width, hessian=Hessian(int(summed))))
-        state = self._state(point_P, at, first, width=width, hessian=Hessian(int(summed)))
+    def _resumed(self, saved: State) -> _State:
+        point_P, (summed, hessian, n_iter) = saved["point"], saved["facts"].tolist()
+        first = self._ask(_request(torch.zeros_like(point_P)))
+        at = self._ask(_request(point_P, hessian=Hessian(int(summed))))
+        state = self._state(point_P, at, first, hessian=Hessian(int(summed)))
         return replace(state, hessian=Hessian(int(hessian)), n_iter=int(n_iter))
 
-    def start(self, *, width: float, hessian: Hessian, point_P: Tensor | None = None) -> _State:
+    def start(self, *, hessian: Hessian, point_P: Tensor | None = None) -> _State:
         """At the given point if it is better than 0, else at 0."""
         zero_P = torch.zeros(len(self._problem.x.mean_D) + 1, dtype=torch.float64)
         if point_P is None:
             point_P = zero_P
-            first = at = self._ask(_request(zero_P, width=width, hessian=hessian))
+            first = at = self._ask(_request(zero_P, hessian=hessian))
         else:
-            first = self._ask(_request(zero_P, width=width))
-            at = self._ask(_request(point_P, width=width, hessian=hessian))
+            first = self._ask(_request(zero_P))
+            at = self._ask(_request(point_P, hessian=hessian))
             if not at.value < first.value:
-                return self.start(width=width, hessian=hessian)
-        return self._state(point_P, at, first, width=width, hessian=hessian)
+                return self.start(hessian=hessian)
+        return self._state(point_P, at, first, hessian=hessian)
 
-    def _state(self, point_P: Tensor, at: Evaluation, first: Evaluation, *, width: float, hessian: Hessian) -> _State:
+    def _state(self, point_P: Tensor, at: Evaluation, first: Evaluation, *, hessian: Hessian) -> _State:
         """Where no step has been made; `hessian`: how that of `at` was summed."""
-        solver = self._solver(at, point_P, width)
+        solver = self._solver(at, point_P)
         return _State(
             point_P=point_P,
             at=at,
             first=first,
             certificate=self._certify(self._problem, at, first, point_P),
-            width=width,
             solver=solver,
             summed=hessian,
             hessian=self._needed(solver, hessian),
@@ -225,64 +179,40 @@ class _Newton:
 
     def step(self, state: _State, direction_P: Tensor, decrement: float, hessian: Hessian) -> _State | None:
         """The state after the full step, or a shorter one; None if no step makes the value smaller."""
-        following = self._move(state, state.point_P + direction_P, state.width, hessian)
-        needed = 2 * ARMIJO * decrement - ROUNDING * abs(state.at.value)
-        if following.at.value <= state.at.value - needed:
+        following = self._move(state, state.point_P + direction_P, hessian)
+        if falls(state.at.value, following.at.value, decrement):
             return following
-        values_T = self._ask(_request(state.point_P, task=Task.SEARCH, vector_P=direction_P, width=state.width))
-        good_T = values_T <= state.at.value - STEPS_T * 2 * ARMIJO * decrement
-        if not bool(good_T.any()):
-            return None
-        best = int(torch.where(good_T, values_T, torch.inf).argmin())
-        return self._move(state, state.point_P + STEPS_T[best] * direction_P, state.width, state.hessian)
+        values_T = self._ask(_request(state.point_P, task=Task.SEARCH, vector_P=direction_P))
+        step = best_step(state.at.value, values_T, decrement)
+        return None if step is None else self._move(state, state.point_P + step * direction_P, state.hessian)
 
     def refresh(self, state: _State) -> _State:
         """The same point with its own Hessian."""
-        return replace(self._move(state, state.point_P, state.width, state.hessian), n_iter=state.n_iter)
+        return replace(self._move(state, state.point_P, state.hessian), n_iter=state.n_iter)
 
-    def narrow(self, state: _State, wider: _Minimum | None) -> _State:
-        """From the minimum for one width towards that for a narrower one, given the minimum for a wider one.
-
-        While the same rows lie in the parabola, minima are linear in the width: the next one can be extrapolated.
-        """
-        if wider is None:
-            found = self._move(state, state.point_P, state.width * SHRINK, state.hessian)
-            return replace(found, n_iter=state.n_iter)
-        slope_P = (state.point_P - wider.point_P) / (state.width - wider.width)
-        for shrink in (JUMP, SHRINK):
-            width = state.width * shrink
-            found = self._move(state, state.point_P + (width - state.width) * slope_P, width, state.hessian)
-            found = replace(found, n_iter=state.n_iter)
-            if found.certificate < state.certificate:
-                return found
-        return found
-
-    def _move(self, state: _State, point_P: Tensor, width: float, hessian: Hessian) -> _State:
+    def _move(self, state: _State, point_P: Tensor, hessian: Hessian) -> _State:
         if not float(point_P.abs().max()) < TOO_LARGE:
             raise TrainerError(f"the coefficients are not finite, or too large, after {state.n_iter} steps")
-        at = self._ask(
-            _request(point_P, width=width, hessian=hessian, step=state.n_iter, certificate=state.certificate)
-        )
-        solver = state.solver if hessian is Hessian.NONE else self._solver(at, point_P, width)
+        at = self._ask(_request(point_P, hessian=hessian, step=state.n_iter, certificate=state.certificate))
+        solver = state.solver if hessian is Hessian.NONE else self._solver(at, point_P)
         return replace(
             state,
             point_P=point_P,
             at=at,
             certificate=self._certify(self._problem, at, state.first, point_P),
-            width=width,
             solver=solver,
             summed=hessian,
             hessian=self._needed(solver, state.hessian),
             n_iter=state.n_iter + 1,
         )
 
-    def _solver(self, at: Evaluation, point_P: Tensor, width: float) -> Solver | ConjugateGradients:
+    def _solver(self, at: Evaluation, point_P: Tensor) -> Solver | ConjugateGradients:
         free = self._problem.free
         if at.hessian.ndim == 2:
             return factor(at.hessian[:free, :free], SINGULAR)
 
         def multiply(vector_P: Tensor) -> Tensor:
-            return self._ask(_request(point_P, task=Task.MULTIPLY, vector_P=vector_P, width=width))
+            return self._ask(_request(point_P, task=Task.MULTIPLY, vector_P=vector_P))
 
         return ConjugateGradients(multiply=multiply, diagonal_P=at.hessian, free=free)
 
@@ -302,13 +232,12 @@ class Task(IntEnum):
     MULTIPLY = 2
 
 
-HEADER = 5
+HEADER = 4
 
 
 def _request(
     point_P: Tensor,
     *,
-    width: float,
     task: Task = Task.EVALUATE,
     vector_P: Tensor | None = None,
     hessian: Hessian = Hessian.NONE,
@@ -316,13 +245,13 @@ def _request(
     certificate: float = 0.0,
 ) -> Tensor:
     """What all ranks are asked to do, as numbers. vector_P: the direction of a search, or what to multiply."""
-    header = torch.tensor([task, width, hessian, step, certificate], dtype=torch.float64)
+    header = torch.tensor([task, hessian, step, certificate], dtype=torch.float64)
     return torch.cat([header, point_P, torch.zeros_like(point_P) if vector_P is None else vector_P])
 
 
 def _lead(
     problem: MarginProblem,
-    loss_of: Callable[[float], MarginLoss],
+    loss: MarginLoss,
     certify: Certify,
     solve: Callable[[_Newton], tuple[_State, bool]],
     options: Options,
@@ -334,20 +263,19 @@ def _lead(
         progress(options.first_step + step, metric=options.metric, value=certificate)
 
     def serve(request: Tensor) -> Evaluation | Tensor:
-        task, width, hessian, step, certificate = request[:HEADER].tolist()
+        task, hessian, step, certificate = request[:HEADER].tolist()
         point_P, vector_P = request[HEADER:].split(size)
         if task == Task.SEARCH:
-            return problem.search(point_P, vector_P, loss_of(width))
+            return problem.search(point_P, vector_P, loss)
         if task == Task.MULTIPLY:
-            return problem.multiply(point_P, vector_P, loss_of(width))
+            return problem.multiply(point_P, vector_P, loss)
         if step:
             report(int(step), certificate)
-        return problem.evaluate(point_P, loss_of(width), Hessian(int(hessian)))
+        return problem.evaluate(point_P, loss, Hessian(int(hessian)))
 
     def answer(ask: Callable[[Tensor], Evaluation | Tensor]) -> Tensor:
         state, converged = solve(_Newton(problem, ask, certify, options.checkpoint))
-        objective = hinge_objective(problem, state.at, state.point_P) if certify is duality_gap else state.at.value
-        facts = [state.n_iter, objective, state.certificate, converged]
+        facts = [state.n_iter, state.at.value, state.certificate, converged]
         return torch.cat([state.point_P, torch.tensor(facts, dtype=torch.float64)])
 
     options.checkpoint.resume()  # on all ranks, before rank 0 leads
@@ -356,7 +284,7 @@ def _lead(
     report(int(n_iter), certificate)
     return Solution(
         coef_D=point_P[:-1],
-        intercept=problem.intercept(point_P) if problem.fit_intercept else 0.0,
+        intercept=float(problem.intercept(point_P)) if problem.fit_intercept else 0.0,
         n_iter=int(n_iter),
         objective=objective,
         certificate=certificate,

@@ -29,7 +29,8 @@ from .limits import check_features, check_hinge
 from .losses import SquaredHinge
 from .margin import MarginProblem
 from .moments import Moments, moments
-from .newton import Options, minimise, minimise_hinge
+from .multipliers import minimise_hinge
+from .newton import Options, minimise
 from .solution import Solution, solutions_of, state_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,227 @@
+"""The hinge loss by the method of multipliers (Hestenes 1969, Powell 1969; Rockafellar 1976), led by rank 0.
+
+The minimum of one smooth f (`hinge`) gives the multipliers of the next, which is narrower: fast as long as its parabolas hold
+several rows for each coefficient, slowly after, when Newton's steps become a search for the right rows. Each f is minimised by
+Newton's method. Once parabolas are short only rows near the corner are looked at, and all rows again before the fit ends:
+the duality gap that is compared with the tolerance is that of all rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from scaletrain.errors import TrainerError
+
+from .armijo import best_step, falls
+from .base import Progress, State
+from .hinge import HingeEvaluation, HingeProblem, Smoothing
+from .leader import lead
+from .linalg import factor
+from .margin import MarginProblem
+from .newton import SINGULAR, TOO_LARGE, Options
+from .solution import Solution
+
+FIRST_WIDTH, LAST_WIDTH = 1.0, 1e-9
+FAST, SLOW = 0.3, 0.6  # by what widths shrink
+ROWS = 2  # in parabolas for each coefficient: with fewer, widths shrink slowly
+LOOSE = 0.1  # decrement by smoothing at which an f that is followed by a much narrower one counts as minimised
+NEAR, REACH = 0.3, 4.0  # below this width only rows with |u| < REACH * width are looked at
+ENOUGH = 0.9  # of the tolerance for the rows that are near, so that all rows meet it as well
+MOST = 32  # anchors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """A point and what is known there."""
+
+    point_P: Tensor
+    at: HingeEvaluation  # of the rows in use
+    smoothing: Smoothing
+    centre_P: Tensor | None  # the rows in use are those that are near the corner here; None: all
+    reach: float
+    lowest: float  # objective of all rows so far
+    n_iter: int
+
+    def rest(self) -> State:
+        centre = {} if self.centre_P is None else {"centre": self.centre_P}
+        facts = torch.tensor([self.reach, self.lowest, self.n_iter], dtype=torch.float64)
+        return {"smoothing": self.smoothing.numbers(MOST), "facts": facts, **centre}
+
+
+class _Task(IntEnum):
+    """What the ranks are asked to do."""
+
+    EVALUATE = 0
+    SEARCH = 1
+    CHOOSE = 2  # the rows to use from now on
+
+
+HEADER = 4
+Reply = HingeEvaluation | Tensor | None
+Ask = Callable[[Tensor], Reply]
+
+
+def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress) -> Solution:
+    """Minimises the hinge loss until the relative duality gap is within the tolerance. Not for wide problems.
+
+    The narrower the parabolas, the worse the condition: conjugate gradients would need thousands of steps.
+    """
+    size = len(problem.x.mean_D) + 1
+    everything = HingeProblem.of(problem)
+    used = everything
+
+    def report(step: int, certificate: float) -> None:
+        progress(options.first_step + step, metric=options.metric, value=certificate)
+
+    def serve(request: Tensor) -> Reply:
+        nonlocal used
+        task, reach, step, certificate = request[:HEADER].tolist()
+        point_P, direction_P, numbers = request[HEADER:].split([size, size, len(request) - HEADER - 2 * size])
+        if task == _Task.CHOOSE:
+            used = everything.near(point_P, reach) if reach else everything
+            return None
+        if task == _Task.SEARCH:
+            return used.search(point_P, direction_P, Smoothing.restored(numbers, size))
+        if step:
+            report(int(step), certificate)
+        return used.evaluate(point_P, Smoothing.restored(numbers, size))
+
+    def solve(ask: Ask) -> Tensor:
+        end = _Path(problem, ask, options).run()
+        facts = [end.n_iter, end.at.objective, end.at.certificate]
+        return torch.cat([end.point_P, torch.tensor(facts, dtype=torch.float64)])
+
+    options.checkpoint.resume()  # on all ranks, before rank 0 leads
+    request = HEADER + 2 * size + len(Smoothing.first(FIRST_WIDTH, size).numbers(MOST))
+    found = lead(problem.comm, serve, solve, request=request, answer=size + 3)
+    point_P, (n_iter, objective, certificate) = found[:size], found[size:].tolist()
+    report(int(n_iter), certificate)
+    return Solution(
+        coef_D=point_P[:-1],
+        intercept=float(problem.intercept(point_P)) if problem.fit_intercept else 0.0,
+        n_iter=int(n_iter),
+        objective=objective,
+        certificate=certificate,
+        converged=certificate <= options.tolerance,
+    )
+
+
+class _Path:
+    """From f to f, on rank 0; `ask` makes all ranks evaluate, search or choose rows."""
+
+    def __init__(self, problem: MarginProblem, ask: Ask, options: Options) -> None:
+        self._problem, self._ask, self._options = problem, ask, options
+        self._size = len(problem.x.mean_D) + 1
+
+    def run(self) -> _State:
+        saved = self._options.checkpoint.resume()
+        state = self._resumed(saved) if saved else self._start()
+        while state.n_iter < self._options.max_iterations:
+            following = self._next(state)
+            if following is None:
+                break
+            state = following
+            self._offer(state)
+        return state if state.centre_P is None else self._on_all_rows(state)
+
+    def _next(self, state: _State) -> _State | None:
+        """None at the end: the tolerance is reached, or cannot be."""
+        tolerance = self._options.tolerance
+        if state.centre_P is None and state.at.certificate <= tolerance:
+            return None
+        if state.centre_P is not None and state.at.certificate <= ENOUGH * tolerance:
+            return self._checked(state)
+        return self._step(state) or self._narrower(state)
+
+    def _step(self, state: _State) -> _State | None:
+        """Newton's step, or a shorter one. None at the minimum of f."""
+        free, at = self._problem.free, state.at
+        direction_P = torch.zeros_like(state.point_P)
+        direction_P[:free] = factor(at.hessian_PP[:free, :free], SINGULAR).solve(-at.gradient_P[:free])
+        decrement = -float(at.gradient_P @ direction_P) / 2
+        is_rough = state.n_iter > 0 and self._is_fast(state) and decrement <= LOOSE * at.smoothing
+        if is_rough or at.gap <= 2 * at.smoothing:
+            return None
+        following = self._move(state, state.point_P + direction_P)
+        if falls(at.value, following.at.value, decrement):
+            return following
+        values_T = self._ask(self._request(state, task=_Task.SEARCH, direction_P=direction_P))
+        step = best_step(at.value, values_T, decrement)
+        return None if step is None else self._move(state, state.point_P + step * direction_P)
+
+    def _narrower(self, state: _State) -> _State | None:
+        """At the same point, the next f; None if it would be too narrow."""
+        width = state.smoothing.width * (FAST if self._is_fast(state) else SLOW)
+        if width < LAST_WIDTH:
+            return None
+        is_full = len(state.smoothing.widths_K) == MOST
+        following = replace(state.smoothing, width=width) if is_full else state.smoothing.after(state.point_P, width)
+        state = replace(state, smoothing=following)
+        if state.centre_P is None and width < NEAR:
+            state = self._chosen(state, REACH * width)
+        return self._evaluated(state)
+
+    def _checked(self, state: _State) -> _State:
+        """On all rows if they meet the tolerance too, else on those that are near now: more of them if the objective did not fall."""
+        on_all = self._on_all_rows(state)
+        if on_all.at.certificate <= self._options.tolerance or state.smoothing.width < LAST_WIDTH / SLOW:
+            return on_all
+        reach = state.reach * (1 if on_all.at.objective < state.lowest else 2)
+        lowest = min(state.lowest, on_all.at.objective)
+        return self._evaluated(self._chosen(replace(on_all, lowest=lowest), reach))
+
+    def _is_fast(self, state: _State) -> bool:
+        return state.at.num_curved * FAST >= ROWS * self._size
+
+    def _on_all_rows(self, state: _State) -> _State:
+        return self._evaluated(self._chosen(state, 0.0))
+
+    def _chosen(self, state: _State, reach: float) -> _State:
+        """With other rows in use: those within reach of the corner at the point; 0: all. Not evaluated yet."""
+        self._ask(self._request(state, task=_Task.CHOOSE, reach=reach))
+        return replace(state, centre_P=state.point_P if reach else None, reach=reach or state.reach)
+
+    def _move(self, state: _State, point_P: Tensor) -> _State:
+        if not float(point_P.abs().max()) < TOO_LARGE:
+            raise TrainerError(f"the coefficients are not finite, or too large, after {state.n_iter} steps")
+        return replace(self._evaluated(replace(state, point_P=point_P)), n_iter=state.n_iter + 1)
+
+    def _evaluated(self, state: _State) -> _State:
+        return replace(state, at=self._ask(self._request(state)))
+
+    def _start(self) -> _State:
+        zero_P = torch.zeros(self._size, dtype=torch.float64)
+        smoothing = Smoothing.first(FIRST_WIDTH, self._size)
+        state = self._evaluated(self._at(zero_P, smoothing, reach=0.0, lowest=torch.inf, n_iter=0))
+        self._offer(state)
+        return state
+
+    def _resumed(self, saved: State) -> _State:
+        reach, lowest, n_iter = saved["facts"].tolist()
+        smoothing = Smoothing.restored(saved["smoothing"], self._size)
+        state = self._at(saved["point"], smoothing, reach=reach, lowest=lowest, n_iter=int(n_iter))
+        if "centre" in saved:
+            self._chosen(replace(state, point_P=saved["centre"]), reach)
+            state = replace(state, centre_P=saved["centre"])
+        return self._evaluated(state)
+
+    def _at(self, point_P: Tensor, smoothing: Smoothing, *, reach: float, lowest: float, n_iter: int) -> _State:
+        """Not evaluated yet."""
+        nowhere: HingeEvaluation = None  # type: ignore[assignment]
+        return _State(
+            point_P=point_P, at=nowhere, smoothing=smoothing, centre_P=None, reach=reach, lowest=lowest, n_iter=n_iter
+        )
+
+    def _offer(self, state: _State) -> None:
+        self._options.checkpoint.offer(state.n_iter, {"point": state.point_P}, state.rest)
+
+    def _request(
+        self, state: _State, *, task: _Task = _Task.EVALUATE, direction_P: Tensor | None = None, reach: float = 0.0
+    ) -> Tensor:
+        certificate = 0.0 if state.at is None else state.at.certificate
+        header = torch.tensor([task, reach, state.n_iter, certificate], dtype=torch.float64)
+        vector_P = torch.zeros_like(state.point_P) if direction_P is None else direction_P
+        return torch.cat([header, state.point_P, vector_P, state.smoothing.numbers(MOST)])
