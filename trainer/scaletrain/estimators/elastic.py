@@ -31,7 +31,6 @@ from scaletrain.errors import InvalidSpec
 from . import iterated
 from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress, State
 from .iterated import IteratedRegression
-from .least_squares import open_rows
 from .limits import GRAM_FEATURES, is_wide
 from .normal import NormalEquations
 
@@ -60,8 +59,9 @@ def fit(
             f"workload.linear.l1: takes at most {GRAM_FEATURES:,} features after preparation, the data have "
             f"{blocks.num_features:,}"
         )
-    rows, saved, l2 = open_rows(comm, blocks, fit_intercept=params.fit_intercept), checkpoint.resume(), params.l2 or 0.0
-    equations = NormalEquations.restored(rows, l2, saved) if saved else NormalEquations.summed(rows, l2)
+    saved = checkpoint.resume()
+    equations = NormalEquations.opened(comm, blocks, params, saved)
+    rows = equations.rows
     net = _Net(equations=equations, half_l1=(params.l1 or 0.0) / 2 / rows.scale)
     at = _At.restored(saved) if saved else _At.started(equations.moment_P)
     while at.step < MAX_CHECKS and at.gap > ENOUGH:

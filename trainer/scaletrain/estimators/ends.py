@@ -39,6 +39,11 @@ class Ends:
         return torch.maximum(self.high_D.abs(), self.low_D.abs())
 
     @property
+    def is_constant_D(self) -> Tensor:
+        """Columns whose deviations from their middles are rounding only."""
+        return self.high_D - self.low_D <= 8 * torch.finfo(torch.float64).eps * self.peak_D
+
+    @property
     def largest(self) -> float:
         """Of values and weights; infinity if one is not finite."""
         return max(self.weight, float(self.peak_D.max()))

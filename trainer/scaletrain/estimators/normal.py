@@ -8,20 +8,21 @@ The intercept is eliminated first: (G - gg'/W + l2 I) w = r - g s/W.
 Legend: D features, P = D + 1 (x - shift, 1), Q = D + 2 (and y - shift_y).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from scaletrain.errors import InvalidData
+from scalejob.api.v1alpha1 import Linear
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Blocks
 
 from .base import State
-from .least_squares import LeastSquares
+from .least_squares import LOOSE, LeastSquares, open_rows, sampled_rows
 from .linalg import Solver, factor
 
 LOSE_DIGITS = 0.01  # condition * epsilon of the dtype of the sums
 FAR = 100.0  # variances that a mean may lie away from the shift, before digits are lost
-LOOSE = 2.0**20  # how much the bounds of sums of squares may exceed them
 ROUNDING = 1e-3  # of sums in float32, in bounds
 
 
@@ -35,30 +36,35 @@ class NormalEquations:
     solver: Solver | None
 
     @classmethod
-    def summed(cls, rows: LeastSquares, l2: float) -> "NormalEquations":
-        """In the dtype of the features if that bears it, else once more in float64 about the means, with close bounds."""
-        fast = cls.of(rows, rows.moments(rows.fast_dtype), l2)
+    def opened(cls, comm: Comm, blocks: Blocks, params: Linear, saved: State | None) -> "NormalEquations":
+        """Summed, or as they were saved. InvalidData if something is not finite, or no row has a weight."""
+        l2 = params.l2 or 0.0
+        if saved:
+            return cls._restored(comm, blocks, params, saved)
+        rows, moment_QQ = _first_moments(comm, blocks, fit_intercept=params.fit_intercept)
+        fast = cls._of(rows, moment_QQ, l2)
         if not fast._is_rough(rows):
             return fast
         careful = fast._about_means()
-        return cls.of(careful, careful.moments(torch.float64), l2)
+        return cls._of(careful, careful.moments(torch.float64), l2)
 
     @classmethod
-    def of(cls, rows: LeastSquares, moment_QQ: Tensor, l2: float) -> "NormalEquations":
-        """InvalidData if no row has a weight."""
-        if not float(moment_QQ[-2, -2]) > 0:
-            raise InvalidData("there is nothing to learn from: no row has a weight above 0")
-        norm_Q = torch.minimum(rows.norm_Q, moment_QQ.diagonal().clamp(min=0).sqrt() * (1 + ROUNDING))
+    def _restored(cls, comm: Comm, blocks: Blocks, params: Linear, saved: State) -> "NormalEquations":
+        open_again = sampled_rows if saved["sampled"] else open_rows
+        rows = open_again(comm, blocks, fit_intercept=params.fit_intercept)
+        assert rows is not None  # it could tell enough before
+        shift_C = saved["shift"]
+        rows = rows.about(shift_C[:-1], float(shift_C[-1]), saved["norm"])
+        return cls._of(rows, saved["moments"], params.l2 or 0.0)
+
+    @classmethod
+    def _of(cls, rows: LeastSquares, moment_QQ: Tensor, l2: float) -> "NormalEquations":
+        norm_Q = moment_QQ.diagonal().clamp(min=0).sqrt() * (1 + ROUNDING)
+        if rows.seen:
+            norm_Q = torch.minimum(rows.norm_Q, norm_Q)
         close = rows.about(rows.shift_D, rows.shift_y, norm_Q)
         equations = cls(rows=close, moment_QQ=moment_QQ, l2=l2 / rows.scale, solver=None)
-        if rows.comm.rank:
-            return equations
-        return cls(rows=close, moment_QQ=moment_QQ, l2=equations.l2, solver=factor(equations.reduced()))
-
-    @classmethod
-    def restored(cls, rows: LeastSquares, l2: float, saved: State) -> "NormalEquations":
-        shift_C = saved["shift"]
-        return cls.of(rows.about(shift_C[:-1], float(shift_C[-1]), saved["norm"]), saved["moments"], l2)
+        return equations if rows.comm.rank else replace(equations, solver=factor(equations.reduced()))
 
     def state(self) -> State:
         shift_y = torch.tensor([self.rows.shift_y], dtype=torch.float64)
@@ -66,6 +72,7 @@ class NormalEquations:
             "moments": self.moment_QQ,
             "shift": torch.cat([self.rows.shift_D, shift_y]),
             "norm": self.rows.norm_Q,
+            "sampled": torch.tensor([self.rows.seen is None]),
         }
 
     @property
@@ -114,7 +121,7 @@ class NormalEquations:
     @property
     def _is_constant_D(self) -> Tensor:
         """Columns whose deviations from the mean, over the rows with a weight, are rounding only."""
-        tiny_D = 4 * torch.finfo(torch.float64).eps * self.rows.seen.peak_D
+        tiny_D = 4 * torch.finfo(torch.float64).eps * self.rows.peak_D
         return (self._square_D <= self.moment_QQ[-2, -2] * tiny_D**2) & self.rows.fit_intercept
 
     def reduced(self) -> Tensor:
@@ -141,13 +148,23 @@ class NormalEquations:
 
     def _about_means(self) -> LeastSquares:
         """The rows about their means; these need not be exact, the bounds have to hold."""
-        rows, weight = self.rows, self.moment_QQ[-2, -2]
+        rows, weight = self.rows.fully_seen(), self.moment_QQ[-2, -2]
         square_Q, lean_Q = self.moment_QQ.diagonal().clamp(min=0), self.moment_QQ[-2]
         if not rows.fit_intercept:
             return rows
         mean_C = torch.cat([rows.shift_D + lean_Q[:-2] / weight, rows.shift_y + lean_Q[-1:] / weight])
-        shift_D = mean_C[:-1].to(rows.seen.dtype).to(torch.float64)
+        shift_D = mean_C[:-1].to(rows.dtype).to(torch.float64)
         left_Q = (square_Q - lean_Q**2 / weight).clamp(min=0) + ROUNDING * square_Q
         left_Q[:-2] += weight * (shift_D - mean_C[:-1]) ** 2
         left_Q[-2] = square_Q[-2]
         return rows.about(shift_D, float(mean_C[-1]), left_Q.sqrt() * (1 + ROUNDING))
+
+
+def _first_moments(comm: Comm, blocks: Blocks, *, fit_intercept: bool) -> tuple[LeastSquares, Tensor]:
+    """In the dtype of the features if they can be told in it; with guessed bounds, unless that fails."""
+    rows = sampled_rows(comm, blocks, fit_intercept=fit_intercept)
+    moment_QQ = rows.moments_within(rows.dtype) if rows else None
+    if rows is None or moment_QQ is None:
+        rows = open_rows(comm, blocks, fit_intercept=fit_intercept)
+        moment_QQ = rows.moments(rows.fast_dtype)
+    return rows, moment_QQ

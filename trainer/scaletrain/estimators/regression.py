@@ -145,9 +145,11 @@ def fit(
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> RegressionResult:
     """Least squares with weights. `seed` is not used: nothing is random."""
-    rows = open_rows(comm, blocks, fit_intercept=params.fit_intercept)
-    solve = _by_conjugate_gradients if is_wide(blocks.num_features) else _by_cholesky
-    return solve(rows, params.l2 or 0.0, progress, checkpoint)
+    if is_wide(blocks.num_features):
+        rows = open_rows(comm, blocks, fit_intercept=params.fit_intercept)
+        return _by_conjugate_gradients(rows, params.l2 or 0.0, progress, checkpoint)
+    saved = checkpoint.resume()
+    return _by_cholesky(NormalEquations.opened(comm, blocks, params, saved), saved, progress, checkpoint)
 
 
 def _by_conjugate_gradients(
@@ -164,9 +166,9 @@ def _by_conjugate_gradients(
     )
 
 
-def _by_cholesky(rows: LeastSquares, l2: float, progress: Progress, checkpoint: Checkpoint) -> RegressionResult:
-    saved = checkpoint.resume()
-    equations = NormalEquations.restored(rows, l2, saved) if saved else NormalEquations.summed(rows, l2)
+def _by_cholesky(
+    equations: NormalEquations, saved: State | None, progress: Progress, checkpoint: Checkpoint
+) -> RegressionResult:
     if saved:
         state = _State.restored(saved)
     else:

@@ -1,11 +1,10 @@
 """What a sample of the rows tells of the features: where they are, and how far they reach, as far as all rows are like these.
 
-Each 8th block is in the sample, so that it is a function of the data alone.
+Each 4th row of each 8th block is in the sample, which so is a function of the data alone.
 
-Legend: N rows of a block, D features, C columns.
+Legend: N rows of a block, D features.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +12,13 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks, rows_per_block
-from scaletrain.data.sparse import SparseRows
 from scaletrain.exact import sum_blocks
 
 from .ends import LARGEST, LEAST, View, as_they_are, unchecked_ends
 from .limits import is_wide
 from .linalg import product
 
-SAMPLE = 8
+SAMPLE, THIN = 8, slice(None, None, 4)
 ROUNDING = 1e-6  # of the sums of a block, by the largest value of a column, for each row
 RESERVE = 2.0  # how much longer than they can be in the sample the columns of another block may be
 
@@ -53,13 +51,11 @@ def sample_of(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Sample | 
     """None if it has no rows, or values that are not finite or too large; or if the rows may be sparse."""
     if is_wide(blocks.num_features):
         return None
-    seen = unchecked_ends(comm, blocks.sample(SAMPLE), view)
+    seen = unchecked_ends(comm, blocks.sample(SAMPLE), _thinned(view))
     if not 0 < seen.weight <= seen.largest <= LARGEST:
         return None
-    mean_D = sample_means(comm, blocks, (seen.high_D, seen.low_D), lambda block: column_sums(view(block)))
-    mean_D = mean_D.to(seen.dtype).to(torch.float64)
     return Sample(
-        mean_D=mean_D,
+        mean_D=sample_means(comm, blocks, (seen.high_D, seen.low_D), view).to(seen.dtype).to(torch.float64),
         high_D=seen.high_D,
         low_D=seen.low_D,
         rows=rows_per_block(blocks.num_features),
@@ -67,24 +63,23 @@ def sample_of(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Sample | 
     )
 
 
-def sample_means(comm: Comm, blocks: Blocks, ends_C: tuple[Tensor, Tensor], sums: Callable[[Block], Tensor]) -> Tensor:
-    """Means of columns over a sample of the rows, between their high and low ends (C,): the middles if it has no row.
-
-    `sums`: of a block's columns, float64 (C,).
-    """
-    high_C, low_C = ends_C
-    middle_C = (high_C + low_C) / 2
+def sample_means(comm: Comm, blocks: Blocks, ends_D: tuple[Tensor, Tensor], view: View) -> Tensor:
+    """Of the columns in a view of the sample, between their high and low ends (D,): the middles if it has no row."""
+    high_D, low_D = ends_D
+    middle_D = (high_D + low_D) / 2
+    there_D, thinned = middle_D.to(comm.device), _thinned(view)
 
     def partial(block: Block) -> list[Tensor]:
-        count = torch.full((1,), float(len(block)), dtype=torch.float64, device=block.device)
-        return [count, sums(block) - len(block) * middle_C.to(block.device)]
+        X_ND = thinned(block)
+        count = torch.full((1,), float(len(X_ND)), dtype=torch.float64, device=block.device)
+        one_1N = torch.ones(1, len(X_ND), dtype=torch.float64, device=block.device)
+        return [count, product(one_1N, X_ND.to(torch.float64))[0] - count * there_D]
 
     rows = torch.full((1,), float(max(1, blocks.num_rows)), dtype=torch.float64)
-    reach_C = high_C - low_C + ROUNDING * torch.maximum(high_C.abs(), low_C.abs())
-    count, sum_C = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * reach_C])
-    return (middle_C + sum_C / count.clamp(min=1)).clamp(low_C, high_C)
+    reach_D = high_D - low_D + ROUNDING * torch.maximum(high_D.abs(), low_D.abs())
+    count, sum_D = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * reach_D])
+    return (middle_D + sum_D / count.clamp(min=1)).clamp(low_D, high_D)
 
 
-def column_sums(X_ND: Tensor | SparseRows) -> Tensor:
-    """float64 (D,)."""
-    return product(torch.ones(1, len(X_ND), dtype=torch.float64, device=X_ND.device), X_ND.to(torch.float64))[0]
+def _thinned(view: View) -> View:
+    return lambda block: view(block.take(THIN))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
-from scaletrain.estimators.ends import Ends, fold
+from scaletrain.estimators.ends import Ends, as_they_are, fold
 from scaletrain.estimators.linalg import gram, product
 from scaletrain.estimators.moments import ROUNDED, SLACK, Moments, fits_single
-from scaletrain.estimators.sample import column_sums, sample_means
+from scaletrain.estimators.sample import sample_means
 from scaletrain.exact import max_over_blocks, sum_blocks
 
 View = Callable[[Block], Tensor]  # a block's features as float64, after the steps that come before
@@ -58,7 +58,7 @@ def fast_products(comm: Comm, blocks: Blocks, seen: Ends) -> tuple[Tensor, Tenso
     A block's products are summed in float32 about the means of a sample: an entry is wrong by some 1e-7 of what bounds it, the
     lengths of its two columns about their means. None where float32 cannot do that.
     """
-    shift_D = sample_means(comm, blocks, (seen.high_D, seen.low_D), lambda block: column_sums(block.X_ND)).to(
+    shift_D = sample_means(comm, blocks, (seen.high_D, seen.low_D), as_they_are).to(
         torch.float32
     )
     reach_D = torch.maximum(seen.high_D - shift_D, shift_D - seen.low_D)
