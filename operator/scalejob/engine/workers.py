@@ -11,7 +11,6 @@ from scalejob.kube.client import PODS, SERVICES, Client, Object, Resource
 from scalejob.kube.errors import (
     AlreadyExists,
     ApiError,
-    Conflict,
     Forbidden,
     Invalid,
     NotFound,
@@ -84,7 +83,10 @@ class Workers:
         return Refused(refusal=refusal, undone=frozenset(pod.uid for pod in undone))
 
     async def delete(self, job: Job | Unreadable, pods: Sequence[PodRef]) -> None:
-        """Delete these very Pods; those that are gone already are no error."""
+        """Delete these very Pods; those that are gone already are no error. Raises Conflict if a namesake has taken the place of one.
+
+        A refusal may have another cause too, and then the Pod is still there: only another look tells.
+        """
         for batch in _chunks(pods):
             _raise_first(await asyncio.gather(*(self._delete(job, p) for p in batch), return_exceptions=True))
 
@@ -139,7 +141,7 @@ class Workers:
         self._expectations.expect(key, pod.uid)
         try:
             await self._client.delete(PODS, job.namespace, pod.name, uid=pod.uid)
-        except (NotFound, Conflict):  # gone; Conflict: and a namesake has taken its place
+        except NotFound:
             self._expectations.fulfil(key, pod.uid)
         except ApiError:
             self._expectations.fulfil(key, pod.uid)

@@ -8,7 +8,6 @@ from aiohttp import web
 from scalejob.contract import Reason
 from scalejob.engine import executor
 from scalejob.engine.workers import slow_start
-from scalejob.plan.model import PodRef
 from tests.unit.engine.cluster import KEY, Operator, job_body, status_of
 from tests.unit.engine.memory_server import MemoryServer, Object, refusal
 
@@ -159,15 +158,20 @@ async def test_a_pod_of_ours_is_adopted():
     assert names(server) == ["job-0-0", "job-0-1"]
 
 
-async def test_a_namesake_is_not_deleted():
-    """The uid is a precondition: deleting a Pod that was replaced in the meantime is no error and no harm."""
+async def test_a_namesake_is_not_deleted_unseen():
+    """The uid is a precondition: a Pod that was replaced in the meantime is looked at again before it goes."""
     server = MemoryServer()
     await started(server)
     async with server.serving() as client:
-        fresh = Operator(server, client)
-        fresh.see()
-        await fresh.workers.delete(fresh.jobs.get(KEY), [PodRef(name="job-0-0", uid="other")])
-    assert names(server) == ["job-0-0"]
+        operator = Operator(server, client)
+        job, pod = server.objects["scalejobs", "job"], server.objects["pods", "job-0-0"]
+        server.put("scalejobs", job | {"spec": job["spec"] | {"suspend": True}})
+        operator.see()
+        server.put("pods", pod | {"metadata": pod["metadata"] | {"uid": "other"}})
+        await operator.reconciler.reconcile(KEY)
+        assert (names(server), operator.queue._failures) == (["job-0-0"], {KEY: 1})
+        await operator.step()
+    assert names(server) == []
 
 
 async def test_a_stale_view_does_nothing():
