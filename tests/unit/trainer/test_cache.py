@@ -20,7 +20,7 @@ import torch
 from scalejob.api.v1alpha1 import Prepare, Spec
 from scaletrain.comm import Comm
 from scaletrain.data import cache
-from scaletrain.data.blocks import Block, Blocks, Room
+from scaletrain.data.blocks import READ_AHEAD, Block, Blocks, Room
 from scaletrain.data.cache import BlockFile, Disk
 from scaletrain.data.load import Dataset, load
 from scaletrain.errors import CacheLost, InvalidData
@@ -144,7 +144,7 @@ def make_file(folder: Path, num_blocks: int = 3, limit: int = 1 << 30) -> BlockF
 
 def damage(store: BlockFile) -> None:
     """One byte of the second block."""
-    os.pwrite(store._file, b"?", store._records[1].offset + 900)
+    os.pwrite(store._file.through, b"?", store._records[1].offset + 900)
 
 
 def test_a_damaged_block_is_noticed(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_file_that_was_cut_is_noticed(tmp_path: Path) -> None:
     """Also after the block was checked."""
     store = make_file(tmp_path)
     assert len([*store]) == 3
-    os.ftruncate(store._file, store._records[2].offset + 8)
+    os.ftruncate(store._file.through, store._records[2].offset + 8)
     with pytest.raises(CacheLost, match="damaged"):
         store[2]
 
@@ -174,8 +174,9 @@ def test_the_error_of_a_block_ends_the_pass(tmp_path: Path) -> None:
         list(blocks.map(len))
 
 
-def test_no_more_blocks_than_two_a_thread_are_in_memory(tmp_path: Path) -> None:
-    """Those that are worked on, and as many that are read ahead."""
+@pytest.mark.parametrize(("threads", "want"), [(1, 1 + READ_AHEAD), (2, 4 + READ_AHEAD)])
+def test_few_blocks_are_in_memory(tmp_path: Path, threads: int, want: int) -> None:
+    """Those that are worked on or handed to a thread, and those that are read ahead."""
     alive, most = set(), 0
 
     class Counting(BlockFile):
@@ -188,10 +189,10 @@ def test_no_more_blocks_than_two_a_thread_are_in_memory(tmp_path: Path) -> None:
     store = Counting(Disk(folder=tmp_path, limit=1 << 30), CPU)
     for block in make_file(tmp_path, num_blocks=40):
         store.append(block)
-    blocks = Blocks(blocks=store, num_rows=4000, num_features=4, num_blocks=40, threads=2)
+    blocks = Blocks(blocks=store, num_rows=4000, num_features=4, num_blocks=40, threads=threads)
     for _ in blocks.map(lambda block: alive.discard(int(block.row_N[0]) // 100)):
         pass
-    assert 2 <= most <= 4
+    assert threads <= most <= want
 
 
 def test_a_sample_and_sought_rows_read_no_other_blocks(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_labels_are_read_without_features(tmp_path: Path) -> None:
     damage(store)
     assert store.featureless[1].X_ND.shape == (100, 0)
     assert store.featureless[1].row_N[0] == 100
-    os.pwrite(store._file, b"?", store._records[2].offset)
+    os.pwrite(store._file.through, b"?", store._records[2].offset)
     with pytest.raises(CacheLost, match="damaged"):
         store.featureless[2]
 
@@ -244,14 +245,14 @@ def test_no_room_is_told_before_rows_are_read(uri: str, cached: dict[str, str], 
 
 def test_a_cache_that_outgrows_its_limit_ends(tmp_path: Path) -> None:
     """Should the estimate be wrong."""
-    with pytest.raises(InvalidData, match="more than the 5 KiB that a process may use"):
-        make_file(tmp_path, limit=5 * 1024)
+    with pytest.raises(InvalidData, match="more than the 10 KiB that a process may use"):
+        make_file(tmp_path, limit=10 * 1024)
 
 
 def test_the_room_of_a_file_is_given_back(tmp_path: Path) -> None:
     """As soon as nobody has it: the rows as they were read go when the prepared ones are there."""
     store = make_file(tmp_path)
-    disk, descriptor = store._disk, store._file
+    disk, descriptor = store._disk, store._file.through
     assert disk.used > 0
     del store
     assert disk.used == 0

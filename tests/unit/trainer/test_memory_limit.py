@@ -7,6 +7,7 @@ import torch
 
 from scalejob.api.v1alpha1 import Cache, CacheMode, Pca, Prepare, Scale
 from scaletrain import memory_limit
+from scaletrain.data import room
 from scaletrain.data.blocks import MEMORY
 from scaletrain.data.room import Need, Surroundings, room_for
 from scaletrain.data.table import Columns
@@ -68,3 +69,10 @@ def test_rows_that_do_not_fit_go_to_the_disk(
     cache = Cache(mode=mode, path=str(tmp_path))
     room = room_for(Need(as_read=total, prepared=0), cache, ALONE, torch.device("cpu"))
     assert (room is not MEMORY) == is_cached
+
+
+@pytest.mark.parametrize(("limit", "want"), [(256 << 20, 0), (1 << 30, 256 << 20), (8 << 30, 15 << 28)])
+def test_half_of_what_the_process_leaves_is_for_blocks(monkeypatch: pytest.MonkeyPatch, limit: int, want: int) -> None:
+    """Of rows on the disk; nothing where the process needs it all."""
+    monkeypatch.setattr(memory_limit, "share", lambda processes, ranks_here: limit // processes)
+    assert room._kept(ALONE) == want

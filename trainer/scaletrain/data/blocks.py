@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from threading import Semaphore
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -30,6 +29,7 @@ BLOCK_VALUES = 1 << 19
 # A Gram matrix of so many features takes 200 MB on every rank, and its factorisation seconds. Above, solvers do without one.
 GRAM_FEATURES = 5_000
 WIDE_ROWS = 512  # 80 MB of float64 with 20,000 features
+READ_AHEAD = 2  # blocks: one may come from the disk while the other waits to be worked on
 
 
 def rows_per_block(num_features: int) -> int:
@@ -164,7 +164,7 @@ class Blocks:
     classes: np.ndarray | None = None  # int64, bool or str, ascending: the labels behind the numbers in y_N
     threads: int = 1
     room: Room = MEMORY
-    _pools: dict[int, ThreadPoolExecutor] = field(default_factory=dict, repr=False, compare=False)
+    _pools: dict[tuple[str, int], ThreadPoolExecutor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def heads(self) -> Sequence[Head]:
@@ -203,27 +203,24 @@ class Blocks:
     def map(self, fn: Callable[[Block], T]) -> Iterator[T]:
         """`fn` of each block, in the order of blocks. Blocks run in parallel, each on one thread with one BLAS thread.
 
-        Stored blocks are read ahead: while `threads` blocks are worked on, as many more are read. No others are in memory.
+        Of stored blocks there are in memory: one that is worked on, or two for each of several threads, and READ_AHEAD more.
         """
-        if isinstance(self.blocks, StoredBlocks):
-            turns = Semaphore(self.threads)
-
-            def read_and_work(index: int) -> T:
-                block = self.blocks[index]
-                with turns:
-                    return fn(block)
-
-            pool = self._pool(2 * self.threads)
-            yield from map_in_order(pool, read_and_work, range(len(self.blocks)), ahead=2 * self.threads)
-        elif self.threads == 1 or len(self.blocks) < 2:
-            yield from map(fn, self.blocks)
+        blocks = self._read_ahead() if isinstance(self.blocks, StoredBlocks) else self.blocks
+        if self.threads == 1 or len(self.blocks) < 2:
+            yield from map(fn, blocks)
         else:
-            yield from map_in_order(self._pool(self.threads), fn, self.blocks, ahead=2 * self.threads)
+            yield from map_in_order(self._pool("work", self.threads), fn, blocks, ahead=2 * self.threads)
 
-    def _pool(self, threads: int) -> ThreadPoolExecutor:
-        if threads not in self._pools:
-            self._pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="block")
-        return self._pools[threads]
+    def _read_ahead(self) -> Iterator[Block]:
+        """By threads of their own, that the disk may be busy all the time."""
+        return map_in_order(
+            self._pool("read", READ_AHEAD), self.blocks.__getitem__, range(len(self.blocks)), ahead=READ_AHEAD
+        )
+
+    def _pool(self, purpose: str, threads: int) -> ThreadPoolExecutor:
+        if (purpose, threads) not in self._pools:
+            self._pools[purpose, threads] = ThreadPoolExecutor(threads, thread_name_prefix=purpose)
+        return self._pools[purpose, threads]
 
 
 def map_in_order(pool: ThreadPoolExecutor, fn: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:

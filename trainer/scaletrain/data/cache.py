@@ -4,6 +4,9 @@ The file has no name, so whatever becomes of the process, nothing of it stays. E
 
     row_N | y_N | weight_N | X_ND        those that the block has, each from a multiple of 64 bytes on
 
+and begins at a multiple of 4,096 bytes. Blocks are read past the page cache, but for an even share of them: as much as may stay in
+memory, which is as much less to read in each pass. The kernel drops it should the memory be needed.
+
 Where a record lies, its shape and its CRC-32 are kept in memory: about 1 KiB for each block, that is for each megabyte or so. The
 CRC is checked when a record is first read. What comes before the features has a CRC of its own, and can be read alone.
 
@@ -30,6 +33,7 @@ from torch import Tensor
 from scaletrain.errors import CacheLost, InvalidData
 
 from .blocks import Block, Head, StoredBlocks
+from .direct import TwoWays, aligned, aligned_buffer
 
 ALIGNMENT = 64  # of vector instructions
 FIELDS = ("row_N", "y_N", "weight_N", "X_ND")
@@ -65,6 +69,7 @@ class Disk:
 
     folder: Path
     limit: int  # bytes of all files together
+    kept: int = 0  # bytes of a file of blocks that may stay in memory
     _used: Counter[int] = field(default_factory=Counter)  # by the number of the file
     _numbers: Iterator[int] = field(default_factory=count)
 
@@ -112,8 +117,7 @@ class BlockFile(StoredBlocks):
         self._is_checked = bytearray()
         self._size = 0
         with disk.file() as (file, self._number):
-            self._file = os.dup(file)
-        weakref.finalize(self, os.close, self._file)
+            self._file = TwoWays(file)
         weakref.finalize(self, disk.forget, self._number)
 
     @property
@@ -127,18 +131,18 @@ class BlockFile(StoredBlocks):
         """InvalidData if the disk has no room."""
         pieces = _layout(block)
         length = max(piece.stop for piece in pieces.values())
-        buffer = torch.zeros(length, dtype=torch.uint8)
+        buffer = torch.zeros(aligned(length), dtype=torch.uint8)
         for name, piece in pieces.items():
             _cut(buffer, piece).copy_(getattr(block, name))
-        self._disk.take(self._number, length)
+        self._disk.take(self._number, len(buffer))
         with _told(self._disk):
-            _write(self._file, buffer, self._size)
+            _write(self._file.through, buffer, self._size)
         before = zlib.crc32(buffer[: pieces["X_ND"].start].numpy())
         self._records.append(
             _Record(
                 offset=self._size,
                 length=length,
-                checksum=zlib.crc32(buffer[pieces["X_ND"].start :].numpy(), before),
+                checksum=zlib.crc32(buffer[pieces["X_ND"].start : length].numpy(), before),
                 length_before=pieces["X_ND"].start,
                 checksum_before=before,
                 pieces=pieces,
@@ -146,12 +150,12 @@ class BlockFile(StoredBlocks):
         )
         self._heads.append(Head.of(block))
         self._is_checked.append(False)
-        self._size += length
+        self._size += len(buffer)
 
     def __getitem__(self, index: int) -> Block:
         """CacheLost if it is not what was written."""
         record = self._records[index]
-        buffer = self._read(record, record.length, None if self._is_checked[index] else record.checksum)
+        buffer = self._read(index, record.length, None if self._is_checked[index] else record.checksum)
         self._is_checked[index] = True
         return Block(**{name: _cut(buffer, piece).to(self._device) for name, piece in record.pieces.items()})
 
@@ -162,7 +166,7 @@ class BlockFile(StoredBlocks):
     def without_features(self, index: int) -> Block:
         """The block with no columns of features, which are not read."""
         record = self._records[index]
-        buffer = self._read(record, record.length_before, record.checksum_before)
+        buffer = self._read(index, record.length_before, record.checksum_before)
         pieces = {name: piece for name, piece in record.pieces.items() if name != "X_ND"}
         head = self._heads[index]
         return Block(
@@ -170,17 +174,23 @@ class BlockFile(StoredBlocks):
             **{name: _cut(buffer, piece).to(self._device) for name, piece in pieces.items()},
         )
 
-    def _read(self, record: _Record, length: int, checksum: int | None) -> Tensor:
+    def _read(self, index: int, length: int, checksum: int | None) -> Tensor:
         """The first bytes of a record. No checksum: they have been checked before."""
-        buffer = torch.empty(length, dtype=torch.uint8)
+        record, buffer = self._records[index], aligned_buffer(length)
         with _told(self._disk):
-            is_whole = _fill(self._file, buffer, record.offset)
+            is_whole = self._file.fill(buffer, record.offset, is_kept=self._is_kept(index))
+        buffer = buffer[:length]
         if not is_whole or (checksum is not None and zlib.crc32(buffer.numpy()) != checksum):
             raise CacheLost(
                 f"the cache of rows in {self._disk.folder} is damaged: {readable(length)} at byte {record.offset}"
                 " are not what was written there. A new attempt writes it anew; if it happens again, the disk is broken"
             )
         return buffer
+
+    def _is_kept(self, index: int) -> bool:
+        """Of an even share, so that the disk is as busy at the start of a pass as at its end."""
+        num_kept = len(self) * min(self._disk.kept, self._size) // self._size
+        return (index + 1) * num_kept // len(self) > index * num_kept // len(self)
 
 
 class _Featureless(StoredBlocks):
@@ -233,17 +243,6 @@ def _write(file: int, buffer: Tensor, offset: int) -> None:
     while left:
         written = os.pwrite(file, left, offset)
         left, offset = left[written:], offset + written
-
-
-def _fill(file: int, buffer: Tensor, offset: int) -> bool:
-    """Whether there was enough to fill the buffer. The kernel reads ahead by itself; asking it to costs more than it saves."""
-    left = memoryview(buffer.numpy())
-    while left:
-        num_read = os.preadv(file, [left], offset)
-        if num_read == 0:
-            return False
-        left, offset = left[num_read:], offset + num_read
-    return True
 
 
 @contextmanager

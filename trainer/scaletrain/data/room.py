@@ -27,6 +27,10 @@ from .table import Columns
 ROW_BYTES = 24
 # The rest is for torch itself, for blocks that are worked on and for what an estimator keeps of each row.
 MEMORY_SHARE = 0.5
+# What torch takes, blocks that are worked on, and memory that was freed and is kept.
+PROCESS_BYTES = 512 << 20
+# Of the memory beside them, for blocks that need not be read again. The rest is for what an estimator keeps of each row.
+KEPT_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ def room_for(need: Need, cache: Cache, around: Surroundings, device: torch.devic
     if not _is_cached(need, cache.mode, around, device):
         return MEMORY
     folder = local_path(cache.path, "data.cache.path") if cache.path else Path(tempfile.gettempdir())
-    disk = Disk(folder=folder, limit=_allowed(need, folder, cache, around))
+    disk = Disk(folder=folder, limit=_allowed(need, folder, cache, around), kept=_kept(around))
     return Room(new_store=partial(BlockFile, disk, device), scratch=disk.scratch)
 
 
@@ -88,6 +92,11 @@ def _available(around: Surroundings, device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return memory_limit.share(around.processes, around.ranks_here)
+
+
+def _kept(around: Surroundings) -> int:
+    """Bytes of the rows in a file that the page cache may keep: they count for the limit of the worker, too."""
+    return int(KEPT_SHARE * max(0, memory_limit.share(around.processes, around.ranks_here) - PROCESS_BYTES))
 
 
 def _allowed(need: Need, folder: Path, cache: Cache, around: Surroundings) -> int:

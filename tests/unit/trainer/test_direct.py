@@ -1,0 +1,80 @@
+"""A file is read past the page cache where the system can, else through it; the bytes are the same."""
+
+import errno
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from scaletrain.data.blocks import Block
+from scaletrain.data.cache import BlockFile, Disk
+from scaletrain.data.direct import ALIGNMENT, TwoWays, aligned_buffer
+from tests.unit.trainer.test_cache import CPU
+
+CONTENT = bytes(range(256)) * (3 * ALIGNMENT // 256)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def opened(path: Path) -> TwoWays:
+    with path.open("rb") as stream:
+        return TwoWays(stream.fileno())
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_both_ways_give_the_same_bytes(file: Path, is_kept: bool) -> None:
+    """From any aligned place; and the end of the file is told."""
+    ways, buffer = opened(file), aligned_buffer(ALIGNMENT + 1)
+    assert ways.fill(buffer, ALIGNMENT, is_kept=is_kept)
+    assert buffer.numpy().tobytes() == CONTENT[ALIGNMENT:]
+    assert not ways.fill(buffer, 2 * ALIGNMENT, is_kept=is_kept)
+
+
+def test_a_file_system_without_direct_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses to open the file so."""
+
+    def refuse(*args: object) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "open", refuse)
+    ways, buffer = opened(file), aligned_buffer(len(CONTENT))
+    assert ways.fill(buffer, 0, is_kept=False)
+    assert buffer.numpy().tobytes() == CONTENT
+
+
+def test_a_disk_with_a_larger_alignment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses the read, and is not asked again."""
+    refused, read = [], os.preadv
+    ways = opened(file)
+
+    def refuse(descriptor: int, *rest: object) -> int:
+        if descriptor == ways.through:
+            return read(descriptor, *rest)  # type: ignore[arg-type]
+        refused.append(descriptor)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    for _ in range(2):
+        buffer = aligned_buffer(len(CONTENT))
+        assert ways.fill(buffer, 0, is_kept=False)
+        assert buffer.numpy().tobytes() == CONTENT
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize(("kept", "want"), [(0, 0), (30, 3), (50, 5), (1000, 10)])
+def test_an_even_share_of_the_blocks_is_kept(tmp_path: Path, kept: int, want: int) -> None:
+    """As many as there is room for; `kept`: in percent of the file."""
+    one = Block(row_N=torch.arange(9), X_ND=torch.ones(9, 2))
+    store = BlockFile(Disk(folder=tmp_path, limit=1 << 30, kept=kept * ALIGNMENT // 10), CPU)
+    for _ in range(10):
+        store.append(one)
+    places = [i for i in range(10) if store._is_kept(i)]
+    assert len(places) == want
+    assert len({after - before for before, after in pairwise(places)}) <= 2
