@@ -33,11 +33,12 @@ from .rank import Rank
 FAREWELL_SECONDS = 3.0
 # The least time between two ticks; in large worlds more, so that rank 0 answers at most 1,000 a second.
 TICK_SECONDS = 0.5
-# After so many ticks without a beat a rank is given up: all ranks end within 10 s of its stop. Counted in ticks of the watcher,
-# not read from a clock. For a process that was stopped itself, together with all others, no time has passed; and a watcher
-# that gets no CPU gives those time that get none either. A thread beats twice a second unless the process is stopped or a call
-# holds the interpreter's lock; the longest such calls of the trainer are far shorter (docs/decisions/0013).
-SILENT_TICKS = 14
+# After so many ticks without a beat a rank is given up, so that all ranks end within 10 s of its stop, or of its death while
+# nobody waits for it; on a busy machine ticks take half as long again. Counted in ticks of the watcher, not read from a clock:
+# for a process that was stopped itself, together with all others, no time has passed; and a watcher that gets no CPU gives
+# those time that get none either. A thread beats twice a second unless the process is stopped or a call holds the
+# interpreter's lock; the longest such calls of the trainer are far shorter (docs/decisions/0013).
+SILENT_TICKS = 10
 FOREVER = timedelta(days=365)
 
 
