@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks, rows_per_block
+from scaletrain.data.sparse import SparseRows
 from scaletrain.exact import sum_blocks
 
 from .ends import LARGEST, LEAST, View, as_they_are, unchecked_ends
@@ -51,11 +52,12 @@ def sample_of(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Sample | 
     """None if it has no rows, or values that are not finite or too large; or if the rows may be sparse."""
     if is_wide(blocks.num_features):
         return None
-    seen = unchecked_ends(comm, blocks.sample(SAMPLE), _thinned(view))
+    some, thinned = blocks.sample(SAMPLE), _thinned(view)
+    seen = unchecked_ends(comm, some, thinned)
     if not 0 < seen.weight <= seen.largest <= LARGEST:
         return None
     return Sample(
-        mean_D=sample_means(comm, blocks, (seen.high_D, seen.low_D), view).to(seen.dtype).to(torch.float64),
+        mean_D=_means(comm, some, (seen.high_D, seen.low_D), thinned).to(seen.dtype).to(torch.float64),
         high_D=seen.high_D,
         low_D=seen.low_D,
         rows=rows_per_block(blocks.num_features),
@@ -65,21 +67,29 @@ def sample_of(comm: Comm, blocks: Blocks, view: View = as_they_are) -> Sample | 
 
 def sample_means(comm: Comm, blocks: Blocks, ends_D: tuple[Tensor, Tensor], view: View) -> Tensor:
     """Of the columns in a view of the sample, between their high and low ends (D,): the middles if it has no row."""
+    return _means(comm, blocks.sample(SAMPLE), ends_D, _thinned(view))
+
+
+def _means(comm: Comm, some: Blocks, ends_D: tuple[Tensor, Tensor], view: View) -> Tensor:
     high_D, low_D = ends_D
     middle_D = (high_D + low_D) / 2
-    there_D, thinned = middle_D.to(comm.device), _thinned(view)
+    there_D = middle_D.to(comm.device)
 
     def partial(block: Block) -> list[Tensor]:
-        X_ND = thinned(block)
+        X_ND = view(block)
         count = torch.full((1,), float(len(X_ND)), dtype=torch.float64, device=block.device)
         one_1N = torch.ones(1, len(X_ND), dtype=torch.float64, device=block.device)
         return [count, product(one_1N, X_ND.to(torch.float64))[0] - count * there_D]
 
-    rows = torch.full((1,), float(max(1, blocks.num_rows)), dtype=torch.float64)
+    rows = torch.full((1,), float(max(1, some.num_rows)), dtype=torch.float64)
     reach_D = high_D - low_D + ROUNDING * torch.maximum(high_D.abs(), low_D.abs())
-    count, sum_D = sum_blocks(comm, blocks.sample(SAMPLE), partial, [rows, rows * reach_D])
+    count, sum_D = sum_blocks(comm, some, partial, [rows, rows * reach_D])
     return (middle_D + sum_D / count.clamp(min=1)).clamp(low_D, high_D)
 
 
 def _thinned(view: View) -> View:
-    return lambda block: view(block.take(THIN))
+    def rows(block: Block) -> Tensor | SparseRows:
+        X_ND = view(block.take(THIN))
+        return X_ND if isinstance(X_ND, SparseRows) else X_ND.contiguous()  # read twice
+
+    return rows

@@ -18,11 +18,10 @@ from scaletrain.data.blocks import Block, Blocks
 from scaletrain.data.table import Columns
 from scaletrain.errors import InvalidData, InvalidSpec
 from scaletrain.estimators.base import Progress
-from scaletrain.estimators.ends import Ends, ends
 from scaletrain.estimators.moments import moments
 
 from .medians import medians
-from .statistics import fast_products, largest, means, products
+from .statistics import Products, fast_products, largest, means, products
 from .steps import Imputer, Projection, Standardizer, Step
 
 MAX_PCA_FEATURES = 5_000
@@ -81,8 +80,8 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
 
     InvalidData names the columns without a value.
     """
-    seen = ends(comm, train) if columns.is_single and spec.pca and num_steps(spec) == 1 else None
-    is_single = _fits_single(comm, train, spec, columns, seen)
+    fast = fast_products(comm, train) if columns.is_single and spec.pca and num_steps(spec) == 1 else None
+    is_single = _fits_single(comm, train, spec, columns, fast)
     preparation = Preparation(steps=(), dtype=torch.float32 if is_single else torch.float64)
     if spec.missing in CENTRE:
         preparation = preparation._then(_fit_imputer(comm, train, spec.missing, columns.features))
@@ -91,19 +90,18 @@ def fit_preparation(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, 
         preparation = preparation._then(_fit_standardizer(comm, train, preparation))
         progress(len(preparation.steps))
     if spec.pca:
-        preparation = preparation._then(_fit_projection(comm, train, preparation, spec.pca.components, seen))
+        preparation = preparation._then(_fit_projection(comm, train, preparation, spec.pca.components, fast))
         progress(len(preparation.steps))
     return preparation
 
 
-def _fits_single(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, seen: Ends | None) -> bool:
-    """Whether the prepared features are float32. One pass, if neither the spec nor `seen` can tell."""
+def _fits_single(comm: Comm, train: Blocks, spec: Prepare, columns: Columns, fast: Products | None) -> bool:
+    """Whether the prepared features are float32. One pass, if neither the spec nor `fast` can tell."""
     if spec.scale is Scale.STANDARD:
         return True
     if not columns.is_single:
         return False
-    peak = float(seen.peak_D.max()) if seen else largest(comm, train)
-    return peak <= LARGEST_SINGLE
+    return (fast is not None and fast.peak <= LARGEST_SINGLE) or largest(comm, train) <= LARGEST_SINGLE
 
 
 CENTRE: dict[Missing, Callable[[Comm, Blocks, Callable[[Block], Tensor]], Tensor]] = {
@@ -133,22 +131,20 @@ def _is_constant(mean_D: np.ndarray, var_D: np.ndarray, num_rows: int) -> np.nda
     return var_D <= num_rows * epsilon * var_D + (num_rows * mean_D * epsilon) ** 2
 
 
-def _fit_projection(comm: Comm, train: Blocks, before: Preparation, count: int, seen: Ends | None) -> Projection:
-    """`seen`: if no step comes before."""
+def _fit_projection(comm: Comm, train: Blocks, before: Preparation, count: int, fast: Products | None) -> Projection:
+    """`fast`: if no step comes before."""
     _check_components(count, before.num_features(train.num_features), train.num_rows)
-    fast = fast_products(comm, train, seen) if seen and seen.dtype is torch.float32 else None
     if fast:
-        projection = _projection(comm, *fast, count, train.num_rows)
+        projection = _projection(comm, fast, count, train.num_rows)
         if projection.variance_D[0] <= MAX_SPREAD * projection.variance_D[count - 1]:
             return projection
-    x = moments(comm, train, weighted=False, view=before.features)
-    return _projection(comm, x.mean_D, products(comm, train, before.features, x), count, train.num_rows)
+    return _projection(comm, products(comm, train, before.features), count, train.num_rows)
 
 
-def _projection(comm: Comm, mean_D: Tensor, product_DD: Tensor, count: int, num_rows: int) -> Projection:
-    variance_D, components_DD = _principal(comm, product_DD / max(1, num_rows - 1))
+def _projection(comm: Comm, found: Products, count: int, num_rows: int) -> Projection:
+    variance_D, components_DD = _principal(comm, found.product_DD / max(1, num_rows - 1))
     return Projection(
-        mean_D=mean_D.numpy(),
+        mean_D=found.mean_D.numpy(),
         components_CD=components_DD[:count].cpu().numpy(),
         variance_D=variance_D.cpu().numpy(),
         num_rows=num_rows,

@@ -4,17 +4,18 @@ Legend: N rows of a block, D features.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
-from scaletrain.estimators.ends import Ends, as_they_are, fold
+from scaletrain.estimators.ends import fold
 from scaletrain.estimators.linalg import gram, product
-from scaletrain.estimators.moments import ROUNDED, SLACK, Moments, fits_single
-from scaletrain.estimators.sample import sample_means
-from scaletrain.exact import max_over_blocks, sum_blocks
+from scaletrain.estimators.moments import ROUNDED, SLACK, fits_single, moments
+from scaletrain.estimators.sample import sample_of
+from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
 
 View = Callable[[Block], Tensor]  # a block's features as float64, after the steps that come before
 
@@ -39,8 +40,18 @@ def largest(comm: Comm, blocks: Blocks) -> float:
     return float(max_over_blocks(comm, blocks, lambda b: _largest(b.X_ND, zero_D).to(torch.float64), zero_D).max())
 
 
-def products(comm: Comm, blocks: Blocks, view: View, x: Moments) -> Tensor:
-    """Sums of (x - mean)(x - mean)' over the rows, float64 (D, D). `x`: without weights; its squares bound them (Cauchy-Schwarz)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Products:
+    """Equal on all ranks."""
+
+    mean_D: Tensor  # float64
+    product_DD: Tensor  # float64, sums of (x - mean)(x - mean)' over the rows
+    peak: float  # bounds |x|
+
+
+def products(comm: Comm, blocks: Blocks, view: View) -> Products:
+    """Two passes, in float64: the sums of squares bound the products (Cauchy-Schwarz)."""
+    x = moments(comm, blocks, weighted=False, view=view)
     rounded_D = 2 * torch.finfo(torch.float64).eps * x.peak_D  # the mean, and what is subtracted from
     norm_D = (x.square_D.sqrt() + x.weight**0.5 * rounded_D) * SLACK
     mean_D = x.mean_D.to(comm.device)
@@ -49,34 +60,43 @@ def products(comm: Comm, blocks: Blocks, view: View, x: Moments) -> Tensor:
         return [gram(view(block).to(torch.float64, copy=True).sub_(mean_D))]
 
     (total_DD,) = sum_blocks(comm, blocks, partial, [torch.outer(norm_D, norm_D)])
-    return (total_DD + total_DD.T) / 2  # BLAS may round the two halves differently
+    return Products(mean_D=x.mean_D, product_DD=_symmetric(total_DD), peak=float(x.peak_D.max()))
 
 
-def fast_products(comm: Comm, blocks: Blocks, seen: Ends) -> tuple[Tensor, Tensor] | None:
-    """Means (D,) and sums of (x - mean)(x - mean)' over the rows (D, D), float64, from one pass over float32 features.
+def fast_products(comm: Comm, blocks: Blocks) -> Products | None:
+    """From one pass over float32 features.
 
     A block's products are summed in float32 about the means of a sample: an entry is wrong by some 1e-7 of what bounds it, the
-    lengths of its two columns about their means. None where float32 cannot do that.
+    lengths of its two columns about their means. None where float32 cannot do that, or the sample is not like the rows.
     """
-    shift_D = sample_means(comm, blocks, (seen.high_D, seen.low_D), as_they_are).to(
-        torch.float32
-    )
-    reach_D = torch.maximum(seen.high_D - shift_D, shift_D - seen.low_D)
-    if not fits_single(reach_D):
+    sample = sample_of(comm, blocks)
+    if sample is None or sample.dtype is not torch.float32 or not fits_single(sample.reach(sample.mean_D)):
         return None
-    there_D, rows = shift_D.to(comm.device), float(max(1, blocks.num_rows))
+    there_D, rows = sample.mean_D.to(comm.device, torch.float32), float(blocks.num_rows)
 
     def partial(block: Block) -> list[Tensor]:
         X_ND = block.X_ND - there_D
         one_1N = torch.ones(1, len(block), device=block.device)
         return [gram(X_ND).to(torch.float64), product(one_1N, X_ND)[0].to(torch.float64)]
 
-    bounds = [torch.outer(reach_D, reach_D) * (rows * ROUNDED), reach_D * (rows * ROUNDED)]
-    about_DD, lean_D = sum_blocks(comm, blocks, partial, bounds)
-    if bool((lean_D**2 / rows > about_DD.diagonal() / 2).any()):  # the sample was not like the rows
+    limit_D = sample.lengths(sample.mean_D)
+    found = sum_blocks_within(comm, blocks, partial, [torch.outer(limit_D, limit_D), limit_D * sample.rows**0.5])
+    if found is None:
+        return None
+    about_DD, lean_D = found
+    if bool((lean_D**2 / rows > about_DD.diagonal() / 2).any()):
         return None
     total_DD = about_DD - torch.outer(lean_D, lean_D) / rows
-    return shift_D + lean_D / rows, (total_DD + total_DD.T) / 2
+    return Products(
+        mean_D=sample.mean_D + lean_D / rows,
+        product_DD=_symmetric(total_DD),
+        peak=float((sample.mean_D.abs() + about_DD.diagonal().sqrt() * ROUNDED).max()),
+    )
+
+
+def _symmetric(total_DD: Tensor) -> Tensor:
+    """BLAS may round the two halves differently."""
+    return (total_DD + total_DD.T) / 2
 
 
 def _largest(X_ND: Tensor, none_D: Tensor) -> Tensor:
