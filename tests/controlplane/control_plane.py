@@ -185,6 +185,9 @@ class ControlPlane:
             "--leader-elect=false",
             "--secure-port=0",
             "--concurrent-gc-syncs=4",
+            # Of many jobs at once; the default is for one small cluster's worth of garbage.
+            "--kube-api-qps=500",
+            "--kube-api-burst=500",
         )
         self._start(
             programs["kube-scheduler"],

@@ -1,0 +1,123 @@
+"""Lives of a job of three workers, as the people and the kubelets around it make them. The operator is started beside them."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from scalejob.contract import Phase
+from scalejob.kube.client import SERVICES, Object, Selection
+from tests.controlplane.api import Jobs
+from tests.controlplane.fake_nodes import FakeKubelet
+from tests.controlplane.witness import Record
+
+WORKERS = 3
+# On one node, since messages name it.
+COMMON: dict[str, Any] = {"workers": WORKERS, "pod": {"nodeSelector": {"test/node": "cpu-node"}}}
+_PATIENCE_SECONDS = 40.0  # an operator is killed and started, and shares two cores with many others
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where a life is played."""
+
+    jobs: Jobs
+    kubelet: FakeKubelet
+    record: Record
+
+    async def until(self, what: str, holds: Callable[[], bool]) -> None:
+        """Raises TimeoutError with `what` if it does not come to hold."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not holds():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what} did not come; the status is {self.record.status}")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def reaches(self, phase: Phase, attempt: int) -> None:
+        await self.until(
+            f"{phase.value} in attempt {attempt}",
+            lambda: (self.record.status.get("phase"), self.record.status.get("attempt")) == (phase.value, attempt),
+        )
+
+    async def end(self, name: str, code: int) -> None:
+        await self.kubelet.end(self.jobs.namespace, name, code, message="" if code == 0 else "boom")
+
+    async def succeed(self, attempt: int) -> None:
+        """All workers run and end well."""
+        await self.reaches(Phase.RUNNING, attempt)
+        for index in range(WORKERS):
+            await self.end(f"job-{attempt}-{index}", 0)
+        await self.reaches(Phase.SUCCEEDED, attempt)
+
+
+async def _succeeds(stage: Stage) -> None:
+    await stage.succeed(0)
+
+
+async def _fails_once(stage: Stage) -> None:
+    await stage.reaches(Phase.RUNNING, 0)
+    await stage.end("job-0-1", 1)
+    await stage.succeed(1)
+
+
+async def _is_suspended(stage: Stage) -> None:
+    await stage.reaches(Phase.RUNNING, 0)
+    await stage.jobs.patch(suspend=True)
+    await stage.reaches(Phase.SUSPENDED, 1)
+    await stage.jobs.patch(suspend=False)
+    await stage.succeed(1)
+
+
+async def _is_deleted(stage: Stage) -> None:
+    """While its Pods are made."""
+    await stage.until("a Pod", lambda: bool(stage.record.pods))
+    await stage.jobs.delete()
+    await stage.until("the end of all Pods", lambda: not (stage.record.job or stage.record.pods))
+
+
+async def _fails_for_good(stage: Stage) -> None:
+    await stage.reaches(Phase.RUNNING, 0)
+    await stage.end("job-0-1", 1)
+    await stage.reaches(Phase.RUNNING, 1)
+    await stage.end("job-1-2", 1)
+    await stage.reaches(Phase.FAILED, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """What a spec has besides COMMON, and what happens to a job that has it."""
+
+    name: str
+    story: Callable[[Stage], Awaitable[None]]
+    spec: dict[str, Any] = field(default_factory=dict)
+
+
+LIVES = (
+    Life(name="succeeds", story=_succeeds, spec={"keepPods": "None"}),
+    Life(name="fails once", story=_fails_once, spec={"keepPods": "All"}),
+    Life(name="suspended and resumed", story=_is_suspended),
+    Life(name="deleted", story=_is_deleted),
+    Life(
+        name="fails for good",
+        story=_fails_for_good,
+        spec={"keepPods": "Failed", "restarts": {"failures": 1, "backoffSeconds": 0}},
+    ),
+)
+
+
+async def end_state(stage: Stage) -> Object:
+    """What must not depend on what went wrong on the way: everything but times and uids."""
+    record, status = stage.record, stage.record.status
+    services = await stage.jobs.api.client.list_page(Selection(resource=SERVICES, namespace=stage.jobs.namespace))
+    return {
+        "exists": record.job is not None,
+        "status": {key: status.get(key) for key in ("phase", "reason", "message", "attempt", "restarts", "workers")},
+        "times": sorted(key for key in status if key.endswith("Time")),
+        "failure": {key: status.get("lastFailure", {}).get(key) for key in ("attempt", "index", "class", "exitCode")},
+        "conditions": {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions", ())},
+        "pods": {name: pod["status"]["phase"] for name, pod in sorted(record.pods.items())},
+        "made": sorted(record.made) if record.job else [],
+        "services": [service["metadata"]["name"] for service in services.items],
+    }

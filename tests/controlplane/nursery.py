@@ -1,0 +1,105 @@
+"""Operators that start in some milliseconds: forks of a process that has imported everything.
+
+    python -m tests.controlplane.nursery
+
+Each line on stdin is a command in JSON, each line on stdout the answer. `{"start": {...options}, "log": path}` is answered by
+the pid; `{"kill": pid}` by whether the process was alive until this SIGKILL. At the end of stdin all operators die.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from scalejob.app import run
+from scalejob.engine.options import Options
+from tests.tools import ROOT
+
+
+class Nursery:
+    """A context manager: the parent of operators."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[str]
+
+    def __enter__(self) -> Self:
+        argv = [sys.executable, "-m", "tests.controlplane.nursery"]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+    def start(self, options: Options) -> int:
+        """The pid of an operator that begins to run."""
+        return int(self._ask({"start": asdict(options), "log": str(self._log)}))
+
+    def kill(self, pid: int) -> bool:
+        """SIGKILL, and wait until it is gone. False if it had ended by itself."""
+        return bool(self._ask({"kill": pid}))
+
+    def _ask(self, command: dict[str, Any]) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+def _start(options: dict[str, Any], log: str) -> int:
+    pid = os.fork()
+    return pid or _operate(Options(**options | {"namespaces": tuple(options["namespaces"])}), log)
+
+
+def _operate(options: Options, log: str) -> NoReturn:
+    """The life of the child: it never returns to the loop of its parent, whose pipes it lets go of."""
+    code = 1
+    try:
+        with Path(log).open("ab") as out, Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdin.fileno())
+            os.dup2(out.fileno(), sys.stdout.fileno())
+            os.dup2(out.fileno(), sys.stderr.fileno())
+        code = 0 if asyncio.run(run(options)) else 1
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _kill(pid: int) -> bool:
+    gone, _ = os.waitpid(pid, os.WNOHANG)
+    if not gone:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return not gone
+
+
+def _serve() -> None:
+    alive: set[int] = set()
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer: int | bool
+        if "kill" in command:
+            alive.discard(command["kill"])
+            answer = _kill(command["kill"])
+        else:
+            answer = _start(command["start"], command["log"])
+            alive.add(answer)
+        print(json.dumps(answer), flush=True)
+    for pid in alive:
+        _kill(pid)
+
+
+if __name__ == "__main__":
+    _serve()
