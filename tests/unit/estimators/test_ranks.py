@@ -70,7 +70,7 @@ def test_a_first_point_from_a_sample_is_the_same_for_any_number_of_ranks(workloa
         5, blocks, lambda c, b: fit(module, params, b, comm=c)
     )
     assert {sha(one)} == {sha(result) for result in five}
-    assert np.max(one.n_iter) <= 3
+    assert np.max(one.n_iter) <= 6
 
 
 def many_rows() -> tuple[np.ndarray, np.ndarray]:

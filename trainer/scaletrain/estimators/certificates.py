@@ -11,17 +11,17 @@ from .margin import Evaluation, MarginProblem
 
 LOG_2 = 0.6931471805599453
 
-# certificate = certify(problem, evaluation here, evaluation at 0, point)
-Certify = Callable[[MarginProblem, Evaluation, Evaluation, Tensor], float]
+# certificate = certify(problem, evaluation here, point)
+Certify = Callable[[MarginProblem, Evaluation, Tensor], float]
 
 
-def gradient_ratio(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
+def gradient_ratio(problem: MarginProblem, at: Evaluation, point_P: Tensor) -> float:
     """|gradient| by its value at 0, in the coordinates of the data."""
-    start = float(problem.original_gradient(first.gradient_P)[: problem.free].norm())
+    start = float(problem.original_gradient(at.first.gradient_P)[: problem.free].norm())
     return float(problem.original_gradient(at.gradient_P)[: problem.free].norm()) / start if start else 0.0
 
 
-def mean_gradient(problem: MarginProblem, at: Evaluation, first: Evaluation, point_P: Tensor) -> float:
+def mean_gradient(problem: MarginProblem, at: Evaluation, point_P: Tensor) -> float:
     """The largest component of the gradient divided by the sum of costs, in the coordinates of the data."""
-    cost = float(first.value) / LOG_2  # each row costs log 2 at 0
+    cost = float(at.first.value) / LOG_2  # each row costs log 2 at 0
     return float(problem.original_gradient(at.gradient_P)[: problem.free].abs().max()) / cost

@@ -112,7 +112,7 @@ class HingeProblem:
         (beyond_2P,) = sum_blocks(problem.comm, problem.blocks, beyond, [self._side_bounds])
         return HingeProblem(
             problem=replace(problem, blocks=problem.blocks.stored(keep, problem.blocks.num_features)),
-            beyond_2P=beyond_2P * problem.x.varying(problem.shift_D),
+            beyond_2P=beyond_2P * problem.varying_P,
         )
 
     def evaluate(self, point_P: Tensor, smoothing: Smoothing) -> HingeEvaluation:
@@ -133,7 +133,7 @@ class HingeProblem:
             return [sums_3, self._sides(X_ND, sign_N, cost_N * a_N), problem.weighted_gram(block, curvature_N)]
 
         sums_3, sides_2P, hessian_PP = sum_blocks(problem.comm, problem.blocks, partial, self._bounds(point_P, width))
-        sides_2P = sides_2P * problem.x.varying(problem.shift_D) + self.beyond_2P
+        sides_2P = sides_2P * problem.varying_P + self.beyond_2P
         return self._evaluation(point_P, sums_3.tolist(), sides_2P, problem.with_penalty(hessian_PP))
 
     def search(self, point_P: Tensor, direction_P: Tensor, smoothing: Smoothing) -> Tensor:

@@ -15,7 +15,6 @@ from torch.nn.functional import softplus
 
 class MarginLoss(Protocol):
     max_curvature: float
-    is_smooth: bool  # the curvature is continuous
 
     def value(self, m: Tensor) -> Tensor: ...
 
@@ -33,7 +32,6 @@ class SquaredHinge:
     """max(0, 1 - m)^2, the loss of scikit-learn's LinearSVC."""
 
     max_curvature: float = 2.0
-    is_smooth: bool = False
 
     def value(self, m: Tensor) -> Tensor:
         return (1 - m).clamp_(min=0).square_()
@@ -56,7 +54,6 @@ class Logistic:
     """log(1 + exp(-m))."""
 
     max_curvature: float = 0.25
-    is_smooth: bool = True
 
     def value(self, m: Tensor) -> Tensor:
         return softplus(-m, threshold=40)

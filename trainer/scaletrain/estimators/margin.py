@@ -9,7 +9,7 @@ A point is a float64 tensor (w, offset) of D + 1 numbers; without an intercept, 
 Legend: N rows of a block, D features, P = D + 1, T step sizes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import torch
@@ -21,7 +21,7 @@ from scaletrain.exact import sum_blocks
 
 from .armijo import STEPS_T
 from .limits import is_wide
-from .linalg import gram, product, squares_about
+from .linalg import gram, product, scores, squares_about
 from .losses import MarginLoss
 from .moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
 
@@ -39,12 +39,21 @@ class Hessian(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class First:
+    """f at 0."""
+
+    value: float
+    gradient_P: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """f and its derivatives at a point. The penalty is included."""
 
     value: float
     gradient_P: Tensor
     hessian: Tensor | None  # (P, P), or the diagonal (P,); None if it was not asked for
+    first: First
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,22 +70,21 @@ class MarginProblem:
     l2: float
     intercept_l2: float
     fit_intercept: bool
+    shift_D: Tensor = field(init=False)  # exact in the dtype of the features
+    norm_P: Tensor = field(init=False)  # bounds on the lengths of the columns of (x - shift, 1)
+    varying_P: Tensor = field(init=False)  # see `Moments.varying`
 
-    @property
-    def shift_D(self) -> Tensor:
-        """Exact in the dtype of the features."""
+    def __post_init__(self) -> None:
         shift_D = self.x.mean_D if self.fit_intercept else torch.zeros_like(self.x.mean_D)
-        return shift_D.to(self.x.dtype).to(torch.float64)
+        shift_D = shift_D.to(self.x.dtype).to(torch.float64)
+        object.__setattr__(self, "shift_D", shift_D)
+        object.__setattr__(self, "norm_P", self.x.lengths(shift_D))
+        object.__setattr__(self, "varying_P", self.x.varying(shift_D))
 
     @property
     def free(self) -> int:
         """Coordinates of a point that may change."""
         return len(self.x.mean_D) + self.fit_intercept
-
-    @property
-    def norm_P(self) -> Tensor:
-        """Bounds on the lengths of the columns of (x - shift, 1)."""
-        return self.x.lengths(self.shift_D)
 
     @property
     def is_large(self) -> bool:
@@ -103,7 +111,7 @@ class MarginProblem:
         """How to sum the Hessian as long as nothing speaks against it."""
         if self.is_wide:
             return Hessian.DIAGONAL
-        reach_P = self.norm_P / self.norm_P[-1] * self.max_cost**0.5 * self.x.varying(self.shift_D)
+        reach_P = self.norm_P / self.norm_P[-1] * self.max_cost**0.5 * self.varying_P
         return Hessian.FAST if fits_single(reach_P) else Hessian.PRECISE
 
     def penalty_slope(self, points: Tensor) -> Tensor:
@@ -115,12 +123,11 @@ class MarginProblem:
 
     def with_penalty(self, summed: Tensor) -> Tensor:
         """The Hessian (P, P), or its diagonal (P,), from what was summed over the rows."""
-        varying_P = self.x.varying(self.shift_D)
         b_P = torch.cat([-self.shift_D, torch.ones(1, dtype=torch.float64)])
         l2_P = torch.cat([torch.full_like(self.shift_D, self.l2), torch.zeros(1, dtype=torch.float64)])
         if summed.ndim == 1:
-            return summed * varying_P + l2_P + self.intercept_l2 * b_P**2
-        masked_PP = summed * torch.outer(varying_P, varying_P)
+            return summed * self.varying_P + l2_P + self.intercept_l2 * b_P**2
+        masked_PP = summed * torch.outer(self.varying_P, self.varying_P)
         return masked_PP + torch.diag(l2_P) + self.intercept_l2 * torch.outer(b_P, b_P)
 
     def point(self, coef_D: Tensor, intercept: float) -> Tensor:
@@ -137,27 +144,34 @@ class MarginProblem:
 
     def evaluate(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> Evaluation:
         """One pass over the blocks, one collective."""
+        zero = torch.zeros(1, dtype=torch.float64)
+        first_slope, first_value = float(loss.slope(zero)), float(loss.value(zero))
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
             sign_N, cost_N = self.labels(block)
             m_N = sign_N * self._decision(X_ND, point_P)
-            slope_N = cost_N * sign_N * loss.slope(m_N)
-            sums = [cost_N @ loss.value(m_N), self.sums_about(slope_N[None], X_ND)[0]]
+            force_N = cost_N * sign_N
+            values_2 = torch.stack([cost_N @ loss.value(m_N), first_value * cost_N.sum()])
+            gradients_2P = self.sums_about(torch.stack([force_N * loss.slope(m_N), first_slope * force_N]), X_ND)
             if hessian is Hessian.NONE:
-                return sums
+                return [values_2, gradients_2P]
             curvature_N = cost_N * loss.curvature(m_N)
             if hessian is Hessian.DIAGONAL:
-                return [*sums, self._diagonal(X_ND, curvature_N)]
+                return [values_2, gradients_2P, self._diagonal(X_ND, curvature_N)]
             dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
-            return [*sums, self.weighted_gram(block, curvature_N.to(dtype))]
+            return [values_2, gradients_2P, self.weighted_gram(block, curvature_N.to(dtype))]
 
-        value, gradient_P, *hessians = sum_blocks(self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian))
+        values_2, gradients_2P, *hessians = sum_blocks(
+            self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian)
+        )
+        gradient_P, first_P = gradients_2P * self.varying_P
         penalty_P = self.penalty_slope(point_P)
         return Evaluation(
-            value=float(value) + float(point_P @ penalty_P) / 2,
-            gradient_P=gradient_P * self.x.varying(self.shift_D) + penalty_P,
+            value=float(values_2[0]) + float(point_P @ penalty_P) / 2,
+            gradient_P=gradient_P + penalty_P,
             hessian=self.with_penalty(hessians[0]) if hessians else None,
+            first=First(value=float(values_2[1]), gradient_P=first_P),
         )
 
     def multiply(self, point_P: Tensor, vector_P: Tensor, loss: MarginLoss) -> Tensor:
@@ -172,7 +186,7 @@ class MarginProblem:
         norm_P = self.norm_P
         bound_P = self.max_cost * loss.max_curvature * norm_P * (norm_P * vector_P.abs()).sum()
         (product_P,) = sum_blocks(self.comm, self.blocks, partial, [bound_P])
-        return product_P * self.x.varying(self.shift_D) + self.penalty_slope(vector_P)
+        return product_P * self.varying_P + self.penalty_slope(vector_P)
 
     def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
         """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
@@ -192,14 +206,15 @@ class MarginProblem:
         return values_T + (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
 
     def _decision(self, X_ND: Tensor, point_P: Tensor) -> Tensor:
-        return X_ND @ point_P[:-1].to(X_ND.device) + float(self.intercept(point_P))
+        return scores(X_ND, point_P[:-1].to(X_ND.device)) + float(self.intercept(point_P))
 
     def labels(self, block: Block) -> tuple[Tensor, Tensor]:
         """y (-1.0 or +1.0) and c of the rows."""
-        is_positive_N = block.y_N == self.positive
-        cost_N = _choose(is_positive_N, self.cost_positive, self.cost_negative)
-        sign_N = _choose(is_positive_N, 1.0, -1.0)
-        return sign_N, cost_N if block.weight_N is None else cost_N * block.weight_N
+        sign_N = (block.y_N == self.positive).to(torch.float64).mul_(2).sub_(1)
+        cost_N = torch.full_like(sign_N, self.cost_negative)
+        if self.cost_positive != self.cost_negative:
+            cost_N.masked_fill_(sign_N > 0, self.cost_positive)
+        return sign_N, cost_N if block.weight_N is None else cost_N.mul_(block.weight_N)
 
     def sums_about(self, A_KN: Tensor, X_ND: Tensor) -> Tensor:
         """A (x - shift, 1), shape (K, P)."""
@@ -223,9 +238,10 @@ class MarginProblem:
 
     def _bounds(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
         n, norm_P = self.blocks.num_rows, self.norm_P
-        radius = float((point_P.abs() * norm_P).sum())
-        value = torch.tensor(self.max_cost * loss.growth(n, radius), dtype=torch.float64)
-        bounds = [value, self.max_cost * loss.slope_square(n, radius) ** 0.5 * norm_P]
+        radius_2 = (float((point_P.abs() * norm_P).sum()), 0.0)
+        values_2 = self.max_cost * torch.tensor([loss.growth(n, radius) for radius in radius_2], dtype=torch.float64)
+        forces_2 = torch.tensor([loss.slope_square(n, radius) ** 0.5 for radius in radius_2], dtype=torch.float64)
+        bounds = [values_2, self.max_cost * torch.outer(forces_2, norm_P)]
         if hessian is Hessian.NONE:
             return bounds
         if hessian is Hessian.DIAGONAL:
@@ -241,11 +257,3 @@ class MarginProblem:
         """What squares about the shift may exceed their bounds by, because they are computed about 0."""
         peak_P = torch.cat([self.x.peak_D, torch.ones(1, dtype=torch.float64)])
         return self.x.weight * peak_P**2 * CANCELLED_SQUARE
-
-
-def _choose(is_positive_N: Tensor, positive: float, negative: float) -> Tensor:
-    """float64: plain numbers would make `torch.where` compute in float32."""
-    scalars = (
-        torch.full((), value, dtype=torch.float64, device=is_positive_N.device) for value in (positive, negative)
-    )
-    return torch.where(is_positive_N, *scalars)
