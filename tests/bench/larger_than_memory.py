@@ -4,11 +4,13 @@
 
 Both sides fit the same rows, each in a process of its own on one core, and take turns pass by pass, so that a busy machine
 hurts both. The one that reads from the disk is in a control group with the limit; the other has no limit. Seconds are wall time:
-to wait for a disk is no CPU time. Needs root, and room for the rows in memory and on the disk. Exit status 1 if a bound is
+to wait for a disk is no CPU time. After each pass a part of the file is read with nothing computed, which tells what the disk can
+give: no pass is faster but for the blocks that stay in memory. Needs root, and room for the rows in memory and on the disk. Exit status 1 if a bound is
 missed, 0 with a line that says why where no control group can be made.
 """
 
 import argparse
+import mmap
 import os
 import resource
 import statistics
@@ -17,6 +19,8 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,8 @@ from tests.memory_group import memory_group, why_not
 FEATURES = 64
 MIB = 1 << 20
 LEAST_SHARE = 0.7  # of the throughput in memory
+PROBE_BYTES = 256 * MIB
+PROBE_READ, PROBE_READS = 2 * MIB, 4  # bytes of a read, and reads at a time
 WORKLOADS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "kmeans": (
         {"kmeans": {"clusters": 100, "init": "random", "tolerance": 0, "maxIterations": 3}},
@@ -47,21 +53,26 @@ def compare(name: str, limit: int, times: float) -> list[Figure]:
         command = [sys.executable, "-m", "tests.bench.larger_than_memory", "--rows", str(rows), "--only", name]
         with started(group.command(*command, "--side", folder)) as ours, started([*command, "--side", ""]) as peer:
             facts, _ = answer(ours), answer(peer)  # they read one after the other
-            seconds = []
+            passes = []
             while "seconds" in (found := answer(ours)):
-                seconds.append((found["seconds"], answer(peer)["seconds"]))
+                passes.append((found, answer(peer)))
     return [
-        *_figures(name, seconds, facts),
+        *_figures(name, passes, facts),
         Figure(name=f"{name}: peak RSS", ours=found["peak_rss"], peer=limit / MIB, spread=0, bound=1.0, unit="MiB"),
     ]
 
 
-def _figures(name: str, seconds: Sequence[tuple[float, float]], facts: Mapping[str, float]) -> list[Figure]:
+def _figures(
+    name: str, passes: Sequence[tuple[Mapping[str, float], Mapping[str, float]]], facts: Mapping[str, float]
+) -> list[Figure]:
+    seconds = [(disk["seconds"], memory["seconds"]) for disk, memory in passes]
     ours, peer = map(sum, zip(*seconds, strict=True))
     longest = max(memory for _, memory in seconds)
     # Passes that look at labels only take no time in memory.
     ratios = [disk / memory for disk, memory in seconds if memory > longest / 10]
     size, total = facts["bytes"] / 1e9, len(seconds) * facts["bytes"] / 1e9
+    alone = len(passes) * PROBE_BYTES / 1e9 / sum(disk["probe"] for disk, _ in passes)
+    cpu = [sum(side["cpu"] for side in sides) for sides in zip(*passes, strict=True)]
     return [
         Figure(
             name=f"{name}: all passes",
@@ -70,7 +81,8 @@ def _figures(name: str, seconds: Sequence[tuple[float, float]], facts: Mapping[s
             spread=(max(ratios) - min(ratios)) / statistics.median(ratios),
             bound=1 / LEAST_SHARE,
             note=f"{size:.2f} GB of features, cached in {facts['load']:.0f} s; then {len(seconds)} passes: "
-            f"{total / ours:.2f} GB/s from the disk, {total / peer:.2f} GB/s from memory",
+            f"{total / ours:.2f} GB/s from the disk, {total / peer:.2f} GB/s from memory, {alone:.2f} GB/s of the disk with "
+            f"nothing computed; CPU {cpu[0]:.1f} s beside {cpu[1]:.1f} s",
         ),
         Figure(name=f"{name}: checksums, once", ours=facts["checksum"], peer=peer / len(seconds), spread=0, bound=0.5),
     ]
@@ -83,10 +95,12 @@ def side(name: str, rows: int, folder: str) -> None:
     from scaletrain.data.load import load  # noqa: PLC0415
     from scaletrain.estimators import estimator_for  # noqa: PLC0415
     from scaletrain.estimators.base import NO_CHECKPOINT  # noqa: PLC0415
+    from scaletrain.malloc import keep_freed_memory  # noqa: PLC0415
 
     def quiet(step: int, **figures: object) -> None: ...
 
     workload, synthetic = WORKLOADS[name]
+    keep_freed_memory()  # as in a rank
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # to read ahead costs time of the same core
     shape = {kind: options | {"rows": rows} for kind, options in synthetic.items()}
     cache = {"mode": "always", "path": folder} if folder else {"mode": "never"}
@@ -99,7 +113,7 @@ def side(name: str, rows: int, folder: str) -> None:
         facts["load"] = time.perf_counter() - started
         facts["bytes"] = rows * FEATURES * 4
         facts["checksum"] = _checksum_seconds(train)
-    _pace()
+    _pace(_probes(train.blocks) if folder else repeat(0.0))
     estimator_for(spec.workload).fit(
         SoloComm(), train, getattr(spec.workload, name), seed=0, progress=quiet, checkpoint=NO_CHECKPOINT
     )
@@ -107,8 +121,8 @@ def side(name: str, rows: int, folder: str) -> None:
         facts["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _pace() -> None:
-    """Makes every pass over all blocks wait until it is asked for, and tell its seconds."""
+def _pace(probes: Iterator[float]) -> None:
+    """Makes every pass over all blocks wait until it is asked for, and tell its seconds and those of a probe."""
     from scaletrain.data.blocks import Blocks  # noqa: PLC0415
 
     unpaced = Blocks.map
@@ -118,11 +132,34 @@ def _pace() -> None:
             yield from unpaced(self, fn)
             return
         with asked() as facts:
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             yield from unpaced(self, fn)
             facts["seconds"] = time.perf_counter() - started
+            facts["cpu"] = time.process_time() - used
+            facts["probe"] = next(probes)
 
     Blocks.map = paced  # type: ignore[method-assign]
+
+
+def _probes(blocks: Any) -> Iterator[float]:
+    """Seconds of reading PROBE_BYTES of the cache past the page cache with nothing computed: each time others of its bytes."""
+    while hasattr(blocks, "_base"):
+        blocks = blocks._base
+    file = blocks._file._past
+    buffers = [mmap.mmap(-1, PROBE_READ) for _ in range(PROBE_READS)]
+
+    def read(offsets: range, buffer: mmap.mmap) -> None:
+        for offset in offsets:
+            os.preadv(file, [buffer], offset)
+
+    for start in cycle(range(0, os.fstat(file).st_size - PROBE_BYTES + 1, PROBE_BYTES)):
+        started = time.perf_counter()
+        turns = [
+            range(start + n * PROBE_READ, start + PROBE_BYTES, PROBE_READS * PROBE_READ) for n in range(PROBE_READS)
+        ]
+        with ThreadPoolExecutor(PROBE_READS) as pool:
+            list(pool.map(read, turns, buffers))
+        yield time.perf_counter() - started
 
 
 def _checksum_seconds(blocks: Any) -> float:
