@@ -10,9 +10,8 @@ from tests.bench.svm_cases import classes
 
 ROWS, FEATURES = 200_000, 100
 L2 = 1.0
-LOGISTIC_TOLERANCE = 3e-5  # of the largest component of the mean gradient, as the `tol` of lbfgs; enough for all data here
-    3e-5  # of the mean gradient, as the peer's `tol`: the loosest of the peer's that is enough for all data here
-)
+# Of the largest component of the mean gradient, as the `tol` of lbfgs. Enough for all data here.
+LOGISTIC_TOLERANCE = 3e-5
 
 
 def regression(scale: float) -> Data:
