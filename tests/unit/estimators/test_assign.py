@@ -51,8 +51,9 @@ def test_a_guess_has_no_influence(rng):
 def test_many_contenders_are_decided_as_few(rng, monkeypatch):
     X, C = lattice(rng, 200, 2, "float32"), lattice(rng, CLUSTERS, 2, "float32")
     label = nearest(X, C)
-    monkeypatch.setattr(module, "MANY_CONTENDERS", 0)
-    assert torch.equal(nearest(X, C), label)
+    for limit in ("FEW_VALUES", "MANY_CONTENDERS"):
+        monkeypatch.setattr(module, limit, 0)
+        assert torch.equal(nearest(X, C), label)
 
 
 @settings(max_examples=30, deadline=None)
@@ -72,6 +73,21 @@ def test_rows_that_are_left_out_would_have_kept_their_label(rng):
     data = points(SoloComm(), make_blocks(X, rows=100))
     rows, C = Rows(data, CLUSTERS), torch.from_numpy(X[:CLUSTERS].copy())
     for size in (0.1, 0.1, 0.01, 0.001, 0.001, 0.0):
+        new = C + size * torch.from_numpy(rng.standard_normal(C.shape).astype(np.float32))
+        rows.travel(C, new)
+        rows.assign_all(C := new)
+        found = torch.cat([rows.label.of(block) for block in data.blocks.blocks])
+        assert torch.equal(found, distances(torch.from_numpy(X), C).argmin(1))
+
+
+def test_groups_have_no_influence_on_labels(rng):
+    """Five centres in each of eight blobs: most rows are compared with five only, also when centres jump to other blobs."""
+    blob = 30 * rng.standard_normal((8, 6)).astype(np.float32)
+    X = blob[rng.integers(0, 8, 800)] + rng.standard_normal((800, 6)).astype(np.float32)
+    data = points(SoloComm(), make_blocks(X, rows=100))
+    C = torch.from_numpy(blob.repeat(5, axis=0) + rng.standard_normal((CLUSTERS, 6)).astype(np.float32))
+    rows = Rows(data, CLUSTERS)
+    for size in (0.3, 0.3, 0.3, 0.1, 0.03, 30.0, 0.1, 0.03, 0.01):
         new = C + size * torch.from_numpy(rng.standard_normal(C.shape).astype(np.float32))
         rows.travel(C, new)
         rows.assign_all(C := new)
