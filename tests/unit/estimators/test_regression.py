@@ -137,3 +137,13 @@ def test_residuals_are_orthogonal_to_the_columns(seed, n, rows):
     residual = y - X @ found.coef_D - found.intercept
     centred = X - X.mean(0)
     assert np.abs(centred.T @ residual).max() <= 1e-8 * np.linalg.norm(centred) * np.linalg.norm(y)
+
+
+def test_the_rounding_of_a_huge_constant_is_not_learned_from(rng):
+    """Its deviations, though no more than rounding, are larger than all that the other columns are."""
+    X, y = rng.standard_normal((200, 3)), rng.standard_normal(200)
+    X[:, 1] = 1e40 * (1 + np.finfo(float).eps * rng.integers(0, 2, 200))
+    found = fit(linear, Linear(task="regression"), make_blocks(X, y))
+    want = LinearRegression().fit(X[:, [0, 2]], y)
+    assert found.coef_D[1] == 0
+    np.testing.assert_allclose(found.coef_D[[0, 2]], want.coef_, rtol=1e-9)

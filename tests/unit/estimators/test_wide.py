@@ -1,11 +1,16 @@
 """Fits with too many features for a Gram matrix, forced on few: the objectives of scikit-learn, and equal bytes on any number of ranks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from scalejob.api.v1alpha1 import Linear, Svm
+from scaletrain.data.blocks import Blocks
+from scaletrain.data.sparse import SparseRows
 from scaletrain.errors import InvalidSpec
 from scaletrain.estimators import limits, linear, svm
 from tests.unit.estimators.builders import fit, make_blocks
@@ -81,6 +86,31 @@ def test_dependent_columns_and_constants(rng):
     np.testing.assert_allclose(
         X @ found.coef_D + found.intercept, LinearRegression().fit(X, y).predict(X), atol=1e-6 * y.std()
     )
+
+
+def sparse(blocks: Blocks) -> Blocks:
+    """The same blocks without their zeros."""
+    kept = [SparseRows(csr_array(block.X_ND.numpy())) for block in blocks.blocks]
+    return replace(blocks, blocks=[replace(b, X_ND=X) for b, X in zip(blocks.blocks, kept, strict=True)])
+
+
+@pytest.mark.parametrize("reach", [0.0, 1e-13, 1e-9], ids=["constant", "hardly above rounding", "far off"])
+@pytest.mark.parametrize("workload", ["least squares", "squared hinge"])
+def test_sparse_columns_far_from_0(rng, reach, workload):
+    """Sums over a block are taken about 0 and then moved, which leaves rounding errors beyond what the columns reach."""
+    X, label, y = problem(rng)
+    X[:, 7] = 1e9 / 3 * (1 + reach * rng.standard_normal(len(X)))
+    blocks = sparse(make_blocks(X, y if workload == "least squares" else label, rows=300))
+    without = np.delete(X, 7, axis=1)
+    if workload == "least squares":
+        found = fit(linear, Linear(task="regression"), blocks)
+        peer = LinearRegression().fit(without, y)
+        left = y - without @ np.delete(found.coef_D, 7) - found.coef_D[7] * (X[:, 7] - X[:, 7].mean())
+        assert left.var() <= (y - peer.predict(without)).var() * (1 + 1e-6)
+    else:
+        found = fit(svm, Svm(C=0.01), blocks)
+        peer = LinearSVC(C=0.01, dual=False, tol=1e-6, max_iter=10_000).fit(without, label)
+        within(found.objective[0], squared_hinge_objective(peer, without, label == 1, np.ones(len(X)), 0.01))
 
 
 def test_what_has_not_converged_says_so(rng, monkeypatch):

@@ -24,6 +24,11 @@ def as_they_are(block: Block) -> Tensor | SparseRows:
     return block.X_ND
 
 
+def rounding(peak_D: Tensor) -> Tensor:
+    """Deviations up to which columns of values up to this size count as constant."""
+    return 4 * torch.finfo(torch.float64).eps * peak_D
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
     """Of the columns. Equal on all ranks; those without blocks cannot know them by themselves."""
@@ -41,7 +46,7 @@ class Ends:
     @property
     def is_constant_D(self) -> Tensor:
         """Columns whose deviations from their middles are rounding only."""
-        return self.high_D - self.low_D <= 8 * torch.finfo(torch.float64).eps * self.peak_D
+        return self.high_D - self.low_D <= 2 * rounding(self.peak_D)
 
     @property
     def largest(self) -> float:

@@ -20,9 +20,10 @@ from scaletrain.data.sparse import Shifted, SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
 
-from .ends import LARGEST, Ends, as_they_are, ends, largest_weight
+from .ends import LARGEST, Ends, as_they_are, ends, largest_weight, rounding
+from .limits import is_wide
 from .linalg import gram, product, scores, squares_about
-from .moments import CANCELLED_SQUARE, ROUNDED, SLACK, fits_single, row_weights
+from .moments import CANCELLED, CANCELLED_SQUARE, ROUNDED, SLACK, fits_single, row_weights
 from .sample import sample_means, sample_of
 
 LOOSE = 2.0**20  # how much the bounds of sums of squares may exceed them
@@ -89,18 +90,18 @@ class LeastSquares:
         return torch.outer(self.norm_Q, self.norm_Q) * ROUNDED
 
     def _products(self, dtype: torch.dtype) -> Callable[[Block], list[Tensor]]:
-        constant_C = self._constant()
+        constant_C = torch.nonzero(self.is_constant_D).flatten().to(self.comm.device)
         return lambda block: [gram(self._columns(block, dtype, constant_C)).to(torch.float64)]
 
     def residuals(self, point_P: Tensor) -> tuple[Tensor, float]:
         """Half the negative gradient of the sum of squares (P,), and that sum, in float64."""
-        coef_D, offset, constant_C = point_P[:-1].to(self.comm.device), float(point_P[-1]), self._constant()
+        coef_D, offset, slope = point_P[:-1].to(self.comm.device), float(point_P[-1]), self._slope()
 
         def partial(block: Block) -> list[Tensor]:
-            X_ND = self._centred(block, constant_C)
+            X_ND = self._centred(block)
             residual_N = block.y_N.to(torch.float64) - self.shift_y - (scores(X_ND, coef_D) + offset)
             weighted_N = residual_N * self._costs(block)
-            return [self._slope(weighted_N, X_ND), (weighted_N @ residual_N).reshape(1)]
+            return [slope(weighted_N, X_ND), (weighted_N @ residual_N).reshape(1)]
 
         norm_P, norm_y = self.norm_Q[:-1], self.norm_Q[-1:]
         radius = norm_y + (norm_P * point_P.abs()).sum()
@@ -109,11 +110,11 @@ class LeastSquares:
 
     def multiply(self, vector_P: Tensor) -> Tensor:
         """The matrix of the normal equations, without the penalty, times a vector (P,), in one pass."""
-        coef_D, offset, constant_C = vector_P[:-1].to(self.comm.device), float(vector_P[-1]), self._constant()
+        coef_D, offset, slope = vector_P[:-1].to(self.comm.device), float(vector_P[-1]), self._slope()
 
         def partial(block: Block) -> list[Tensor]:
-            X_ND = self._centred(block, constant_C)
-            return [self._slope((scores(X_ND, coef_D) + offset) * self._costs(block), X_ND)]
+            X_ND = self._centred(block)
+            return [slope((scores(X_ND, coef_D) + offset) * self._costs(block), X_ND)]
 
         norm_P = self.norm_Q[:-1]
         return sum_blocks(self.comm, self.blocks, partial, [norm_P * (norm_P * vector_P.abs()).sum()])[0]
@@ -137,35 +138,33 @@ class LeastSquares:
     def intercept(self, point_P: Tensor) -> float:
         return self.shift_y + float(point_P[-1] - (self.shift_D * point_P[:-1]).sum()) if self.fit_intercept else 0.0
 
-    def _slope(self, weighted_N: Tensor, X_ND: Tensor) -> Tensor:
-        return torch.cat([product(weighted_N[None], X_ND)[0], weighted_N.sum().reshape(1)])
+    def _slope(self) -> Callable[[Tensor, Tensor | Shifted], Tensor]:
+        """What sums weighted rows (P,), with 0 for the columns that are constant: nothing can be learned of their coefficients."""
+        varying_D = (~self.is_constant_D).to(self.comm.device, torch.float64)
 
-    def _constant(self) -> Tensor | None:
-        """The places of the columns that are taken for 0, if there are any."""
-        places_C = torch.nonzero(self.is_constant_D).flatten()
-        return places_C.to(self.comm.device) if len(places_C) else None
+        def of(weighted_N: Tensor, X_ND: Tensor | Shifted) -> Tensor:
+            return torch.cat([product(weighted_N[None], X_ND)[0] * varying_D, weighted_N.sum().reshape(1)])
 
-    def _columns(self, block: Block, dtype: torch.dtype, constant_C: Tensor | None) -> Tensor:
-        """sqrt(c) * (x - shift, 1, y - shift_y), shape (N, Q)."""
+        return of
+
+    def _columns(self, block: Block, dtype: torch.dtype, constant_C: Tensor) -> Tensor:
+        """sqrt(c) * (x - shift, 1, y - shift_y), shape (N, Q); 0 in the columns at some places."""
         D = len(self.shift_D)
         columns_NQ = torch.empty(len(block), D + 2, dtype=dtype, device=block.device)
         torch.sub(block.X_ND, self.shift_D.to(block.device, dtype), out=columns_NQ[:, :D])
         columns_NQ[:, D] = 1
         columns_NQ[:, D + 1] = block.y_N.to(torch.float64) - self.shift_y
-        if constant_C is not None:
+        if len(constant_C):
             columns_NQ[:, constant_C] = 0
         if block.weight_N is not None:
             columns_NQ *= self._costs(block).sqrt().to(dtype)[:, None]
         return columns_NQ
 
-    def _centred(self, block: Block, constant_C: Tensor | None) -> Tensor | Shifted:
+    def _centred(self, block: Block) -> Tensor | Shifted:
         """x - shift, float64."""
         if isinstance(block.X_ND, SparseRows):
             return Shifted(block.X_ND, self.shift_D)
-        X_ND = block.X_ND.to(torch.float64, copy=True).sub_(self.shift_D.to(block.device))
-        if constant_C is not None:
-            X_ND[:, constant_C] = 0
-        return X_ND
+        return block.X_ND.to(torch.float64, copy=True).sub_(self.shift_D.to(block.device))
 
     def _costs(self, block: Block) -> Tensor:
         return row_weights(block) / self.scale
@@ -179,6 +178,8 @@ def open_rows(comm: Comm, blocks: Blocks, *, fit_intercept: bool) -> LeastSquare
         shift_D = sample_means(comm, blocks, (seen.high_D, seen.low_D), as_they_are)
         shift_D, shift_y = shift_D.to(seen.dtype).to(torch.float64), target.mean
     reach_D = torch.maximum(seen.high_D - shift_D, shift_D - seen.low_D)
+    if is_wide(blocks.num_features):
+        reach_D += CANCELLED * seen.peak_D  # sparse rows are summed about 0
     reach_2 = torch.tensor([1.0, target.reach(shift_y)], dtype=torch.float64)
     return LeastSquares(
         comm=comm,
@@ -201,8 +202,8 @@ def sampled_rows(comm: Comm, blocks: Blocks, *, fit_intercept: bool) -> LeastSqu
         return None
     shift_D, shift_y = (sample.mean_D, target.mean) if fit_intercept else (torch.zeros_like(sample.mean_D), 0.0)
     reach_D = sample.reach(shift_D)
-    tiny_D = 16 * torch.finfo(torch.float64).eps * (shift_D.abs() + reach_D)  # more than if all rows were as constant
-    if bool((reach_D <= tiny_D).any()) or not fits_single(reach_D):
+    largest_D = shift_D.abs() + reach_D
+    if bool((reach_D <= 4 * rounding(largest_D)).any()) or not fits_single(reach_D):
         return None
     length_2 = torch.tensor([1.0, target.reach(shift_y)], dtype=torch.float64) * sample.rows**0.5
     return LeastSquares(

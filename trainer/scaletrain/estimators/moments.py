@@ -14,7 +14,7 @@ from scaletrain.data.sparse import SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
 
-from .ends import LARGEST, LEAST, View, as_they_are, bad_values, ends, largest_weight, peak
+from .ends import LARGEST, LEAST, View, as_they_are, bad_values, ends, largest_weight, peak, rounding
 from .linalg import product
 from .sample import sample_of
 
@@ -48,7 +48,7 @@ class Moments:
     @property
     def is_constant_D(self) -> Tensor:
         """Columns whose deviations from the mean are rounding only."""
-        return self.square_D <= self.weight * (4 * torch.finfo(torch.float64).eps * self.peak_D) ** 2
+        return self.square_D <= self.weight * rounding(self.peak_D) ** 2
 
     def lengths(self, shift_D: Tensor) -> Tensor:
         """Bounds on the lengths of the columns of (x - shift, 1), float64 (P,), if their sums over a block are taken about 0."""
@@ -126,7 +126,9 @@ def _careful_moments(comm: Comm, blocks: Blocks, weighted: bool, view: View) -> 
         return [weight_N.sum(), weight_N @ X_ND, weight_N @ X_ND.square_()]
 
     bound = torch.tensor(max(blocks.num_rows, 1) * largest, dtype=torch.float64)
-    weight, sum_D, square_D = sum_blocks(comm, blocks, partial, [bound, bound * reach_D, bound * reach_D**2])
+    sum_bound_D = reach_D + CANCELLED * seen.peak_D  # sparse rows are summed about 0
+    square_bound_D = reach_D**2 + CANCELLED_SQUARE * seen.peak_D**2
+    weight, sum_D, square_D = sum_blocks(comm, blocks, partial, [bound, bound * sum_bound_D, bound * square_bound_D])
     if weight <= 0:
         raise InvalidData("there is nothing to learn from: no row has a weight above 0")
     return Moments(
@@ -134,7 +136,7 @@ def _careful_moments(comm: Comm, blocks: Blocks, weighted: bool, view: View) -> 
         max_weight=largest,
         peak_D=seen.peak_D,
         mean_D=middle_D + sum_D / weight,
-        square_D=(square_D - sum_D**2 / weight).clamp(min=0),
+        square_D=(square_D - sum_D**2 / weight).clamp(min=0).masked_fill(seen.is_constant_D, 0),
         dtype=seen.dtype,
         is_weighted=seen.is_weighted,
     )

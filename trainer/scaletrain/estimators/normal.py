@@ -18,6 +18,7 @@ from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
 
 from .base import State
+from .ends import rounding
 from .least_squares import LOOSE, LeastSquares, open_rows, sampled_rows
 from .linalg import Solver, factor
 
@@ -121,8 +122,8 @@ class NormalEquations:
     @property
     def _is_constant_D(self) -> Tensor:
         """Columns whose deviations from the mean, over the rows with a weight, are rounding only."""
-        tiny_D = 4 * torch.finfo(torch.float64).eps * self.rows.peak_D
-        return (self._square_D <= self.moment_QQ[-2, -2] * tiny_D**2) & self.rows.fit_intercept
+        tiny_D = self.moment_QQ[-2, -2] * rounding(self.rows.peak_D) ** 2
+        return (self._square_D <= tiny_D) & self.rows.fit_intercept
 
     def reduced(self) -> Tensor:
         """G - gg'/W + l2 I, or G + l2 I without an intercept."""
