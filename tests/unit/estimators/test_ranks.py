@@ -62,7 +62,7 @@ def sha(result) -> str:
 
 @pytest.mark.parametrize("workload", [WORKLOADS["logistic"], WORKLOADS["svm"]], ids=["logistic", "svm"])
 def test_a_first_point_from_a_sample_is_the_same_for_any_number_of_ranks(workload):
-    """1 and 5 ranks, some without a sampled block: equal bytes; and fewer passes than from 0, to the same objective."""
+    """1 and 5 ranks, some without a sampled block: equal bytes; and few steps over all rows."""
     X, y = many_rows()
     blocks = make_blocks(X, y, rows=rows_per_block(1))
     module, params = estimator_for(workload), getattr(workload, workload.name)
@@ -70,7 +70,7 @@ def test_a_first_point_from_a_sample_is_the_same_for_any_number_of_ranks(workloa
         5, blocks, lambda c, b: fit(module, params, b, comm=c)
     )
     assert {sha(one)} == {sha(result) for result in five}
-    assert np.max(one.n_iter) <= 6
+    assert np.max(one.n_iter) <= 8
 
 
 def many_rows() -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,9 @@ from .linalg import gram, product, scores, squares_about
 from .losses import MarginLoss
 from .moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
 
-SAMPLE = 8  # each 8th block
-SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample needs at least so many blocks, and rows for each coefficient
+SAMPLE = 8  # each 8th block, or row
+SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample of blocks needs at least so many, and rows for each coefficient
+THINNED, THINNED_ROWS = 512, 12  # one of rows needs at least so many, and for each coefficient
 
 
 class Hessian(IntEnum):
@@ -86,20 +87,31 @@ class MarginProblem:
         """Coordinates of a point that may change."""
         return len(self.x.mean_D) + self.fit_intercept
 
-    @property
-    def is_large(self) -> bool:
-        """Whether a sample of the rows says where the minimum is, at a fraction of the cost of a pass."""
-        R, P = rows_per_block(self.blocks.num_features), len(self.x.mean_D) + 1
-        return self.blocks.num_rows >= SAMPLE * max(SAMPLED_BLOCKS * R, SAMPLED_ROWS * P)
+    def samples(self) -> list["MarginProblem"]:
+        """Problems of fewer and fewer rows: some blocks, if they are many, then some rows of those, if they are.
 
-    def sample(self) -> "MarginProblem":
-        """The problem of a sample of the rows, in the same coordinates. Bounds on all rows hold for some of them too."""
-        return replace(
-            self,
-            blocks=self.blocks.sample(SAMPLE),
-            l2=self.l2 / SAMPLE,
-            intercept_l2=self.intercept_l2 / SAMPLE,
-        )
+        Each says where the minimum of the one before is, at a fraction of the cost of a pass, and is in the same coordinates. Bounds
+        on all rows hold for some of them too.
+        """
+        R, P, rows = rows_per_block(self.blocks.num_features), len(self.x.mean_D) + 1, self.blocks.num_rows
+        found = []
+        if rows >= SAMPLE * max(SAMPLED_BLOCKS * R, SAMPLED_ROWS * P):
+            found.append(self._of_rows(self.blocks.sample(SAMPLE)))
+            rows /= SAMPLE
+        if rows >= SAMPLE * max(THINNED, THINNED_ROWS * P) and not self.is_wide:
+            found.append((found or [self])[-1].thinned())
+        return found
+
+    def thinned(self) -> "MarginProblem":
+        """Of each 8th row of each block, which are copied."""
+
+        def some(block: Block) -> Block:
+            return block.take(torch.arange(0, len(block), SAMPLE, device=block.device))
+
+        return self._of_rows(self.blocks.stored(some, self.blocks.num_features))
+
+    def _of_rows(self, blocks: Blocks) -> "MarginProblem":
+        return replace(self, blocks=blocks, l2=self.l2 / SAMPLE, intercept_l2=self.intercept_l2 / SAMPLE)
 
     @property
     def is_wide(self) -> bool:

@@ -51,7 +51,7 @@ class _Curvature:
     """A Hessian, and how to sum it again."""
 
     point_P: Tensor
-    level: int  # of the rows: see `_problems`
+    level: int  # of the rows: 0: all; see `MarginProblem.samples`
     how: Hessian
     scale: float  # of the sum: all rows by those of the level
     solver: Solver | ConjugateGradients
@@ -95,7 +95,7 @@ def minimise(
 ) -> Solution:
     """Minimises a loss until certificate and Newton decrement (relative to the value) are within the tolerance."""
     size = len(problem.x.mean_D) + 1
-    problems = _problems(problem)
+    problems = [problem, *problem.samples()]
 
     def report(step: int, certificate: float) -> None:
         progress(options.first_step + step, metric=options.metric, value=certificate)
@@ -130,11 +130,6 @@ def minimise(
         certificate=certificate,
         converged=bool(converged),
     )
-
-
-def _problems(problem: MarginProblem) -> list[MarginProblem]:
-    """All rows, then samples of them, if they are many."""
-    return [problem, problem.sample()] if problem.is_large else [problem]
 
 
 def _solve(levels: list["_Newton"], options: Options) -> tuple[_State, bool]:
