@@ -44,6 +44,14 @@ class Groups:
         return cls.listed(members)
 
     @classmethod
+    def where_apart(cls, C_KD: Tensor) -> "Groups | None":
+        """None where rows are not likely to stay in a group: then groups cost a row more than they save."""
+        if not _has_close_pairs(C_KD):
+            return None
+        groups = cls.of(C_KD)
+        return groups if groups.are_apart(C_KD) else None
+
+    @classmethod
     def listed(cls, members: list[Tensor]) -> "Groups":
         member_GP = torch.nn.utils.rnn.pad_sequence(members, batch_first=True, padding_value=-1)
         member_GP = torch.where(member_GP < 0, member_GP[:, :1], member_GP)
@@ -53,9 +61,20 @@ class Groups:
         return cls(group_K=group_K, place_K=place_K, members=members, member_GP=member_GP)
 
     def are_apart(self, C_KD: Tensor) -> bool:
-        """Whether rows are likely to stay in a group: otherwise groups cost a row more than they save."""
+        """Whether the nearest centre is of the same group, and that of another group much farther."""
         ratio_K = torch.cat([_ratio(member_P, C_KD) for member_P in self.members])
         return bool(ratio_K.median() <= CLOSE) and self.member_GP.shape[1] <= MOST_MEMBERS * len(C_KD)
+
+
+def _has_close_pairs(C_KD: Tensor) -> bool:
+    """Whether groups of up to LARGEST * sqrt(K) centres can be apart: a cheap look at distances, before the centres are halved."""
+    others = min(len(C_KD) - 1, int(LARGEST * len(C_KD) ** 0.5))
+    exact_KD = C_KD.to(torch.float64)
+    ratios = []
+    for C_RD in torch.split(exact_KD, 1024):
+        distance_RO = torch.cdist(C_RD, exact_KD).topk(others + 1, largest=False).values[:, 1:]
+        ratios.append(distance_RO[:, 0] / distance_RO[:, -1])
+    return bool(torch.cat(ratios).median() <= CLOSE)
 
 
 def _ratio(member_P: Tensor, C_KD: Tensor) -> Tensor:

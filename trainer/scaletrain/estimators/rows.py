@@ -107,11 +107,8 @@ class Rows:
 
     def _group(self, C_KD: Tensor) -> bool:
         """Whether there are two deadlines from now on; both are what the one has been."""
-        groups = Groups.of(C_KD)
-        if not groups.are_apart(C_KD):
-            return False
-        self._groups, self._far_way_K = groups, self._near_way_K
-        return True
+        self._groups, self._far_way_K = Groups.where_apart(C_KD), self._near_way_K
+        return self._groups is not None
 
     def _assign_plainly(self, block: Block, centers: Centers) -> Moved:
         """Of few centres: all rows, without bounds."""
