@@ -167,6 +167,33 @@ def test_hinge_objective_is_that_of_svc(rng, C, weighted):
     assert found.converged
 
 
+@pytest.mark.parametrize(
+    ("spread", "offset", "share", "weights", "C"),
+    [
+        (1e-3, 0.0, 0.5, (1, 1), 0.1),  # all rows lie inside of the margin
+        (1e-3, 0.0, 0.2, (1, 1), 1.0),  # and the offset alone decides
+        (30.0, 5.0, 0.9, (1, 1), 0.01),
+        (1.0, 5.0, 0.5, (1, 50), 1.0),
+        (1.0, 0.0, 0.5, (1000, 1e-4), 1.0),
+        (1.0, 0.0, 0.2, (1, 1), 1e3),
+    ],
+)
+def test_hinge_objective_is_that_of_svc_where_steps_go_astray(rng, spread, offset, share, weights, C):
+    """Few rows near the corner, one side far heavier, rows far from it: Newton's steps are too long, or there are none."""
+    for n, d in ((12, 2), (40, 20), (100, 5), (300, 1)):
+        X = rng.standard_normal((n, d)) * spread + offset
+        score = (X - offset) @ rng.standard_normal(d) / spread + 0.5 * rng.standard_normal(n)
+        y = (score > np.quantile(score, 1 - share)).astype(int)
+        weight = np.array(weights, dtype=float)[y]
+        found = fit(svm, Svm(loss="hinge", C=C, tolerance=1e-4), make_blocks(X, y, weight))
+        peer = SVC(kernel="linear", C=C, tol=1e-6).fit(X, y, weight)
+        objectives = [
+            w @ w / 2 + C * weight @ np.maximum(0, 1 - np.where(y > 0, 1, -1) * (X @ w + b))
+            for w, b in ((found.coef_KD[0], found.intercept_K[0]), (peer.coef_[0], peer.intercept_[0]))
+        ]
+        assert objectives[0] <= objectives[1] * (1 + 2e-4)
+
+
 def test_hinge_of_separable_classes_finds_the_widest_margin():
     """Two points: the plane half way between them."""
     X, y = np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([0, 1])

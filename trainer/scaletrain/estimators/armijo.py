@@ -8,7 +8,7 @@ from torch import Tensor
 
 SHARE = 1e-4
 ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
-STEPS_T = 0.5 ** torch.arange(1, 17, dtype=torch.float64)  # what is tried, all at once, if the full step is refused
+STEPS_T = 0.5 ** torch.arange(1, 33, dtype=torch.float64)  # what is tried, all at once, if the full step is refused
 
 
 def falls(before: float, after: float, decrement: float) -> bool:

@@ -73,7 +73,7 @@ class HingeEvaluation:
     value: float
     gradient_P: Tensor
     hessian_PP: Tensor
-    num_curved: float  # rows in their parabola
+    num_curved: float  # rows with a cost that are in their parabola
     objective: float  # with the hinge
     gap: float  # objective - dual, with the multipliers at the point
     smoothing: float  # what the gap would be if the point were the minimum of f
@@ -126,11 +126,13 @@ class HingeProblem:
             u_N, before_N = u_NJ[:, -1], smoothing.multipliers(u_NJ)
             free_N = before_N.add(u_N, alpha=1 / (2 * width))
             a_N = free_N.clamp(0, 1)
-            is_curved_N = a_N == free_N
+            curved_N = cost_N * (a_N == free_N)
             value_N = _smooth(u_N, a_N, before_N, width)
-            sums_3 = torch.stack([cost_N @ value_N, cost_N @ u_N.clamp(min=0), is_curved_N.sum().to(torch.float64)])
-            curvature_N = cost_N * is_curved_N / (2 * width)
-            return [sums_3, self._sides(X_ND, sign_N, cost_N * a_N), problem.weighted_gram(block, curvature_N)]
+            sums_3 = torch.stack(
+                [cost_N @ value_N, cost_N @ u_N.clamp(min=0), curved_N.count_nonzero().to(torch.float64)]
+            )
+            gram_PP = problem.weighted_gram(block, curved_N / (2 * width))
+            return [sums_3, self._sides(X_ND, sign_N, cost_N * a_N), gram_PP]
 
         sums_3, sides_2P, hessian_PP = sum_blocks(problem.comm, problem.blocks, partial, self._bounds(point_P, width))
         sides_2P = sides_2P * problem.varying_P + self.beyond_2P

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scaletrain.errors import TrainerError
 
-from .armijo import best_step, falls
+from .armijo import ROUNDING, best_step, falls
 from .base import Progress, State
 from .hinge import HingeEvaluation, HingeProblem, Smoothing
 from .leader import lead
@@ -42,12 +42,13 @@ class _State:
     smoothing: Smoothing
     centre_P: Tensor | None  # the rows in use are those that are near the corner here; None: all
     reach: float
-    lowest: float  # objective of all rows so far
+    lowest: float  # objective of all rows at the centre
+    is_careful: bool  # some rows have led astray: all are in use to the end
     n_iter: int
 
     def rest(self) -> State:
         centre = {} if self.centre_P is None else {"centre": self.centre_P}
-        facts = torch.tensor([self.reach, self.lowest, self.n_iter], dtype=torch.float64)
+        facts = torch.tensor([self.reach, self.lowest, self.is_careful, self.n_iter], dtype=torch.float64)
         return {"smoothing": self.smoothing.numbers(MOST), "facts": facts, **centre}
 
 
@@ -125,25 +126,35 @@ class _Path:
                 break
             state = following
             self._offer(state)
-        return state if state.centre_P is None else self._on_all_rows(state)
+        return state if state.centre_P is None else self._better(state)
+
+    def _better(self, state: _State) -> _State:
+        """On all rows: where the steps with some of them ended, or where they began."""
+        on_all = self._on_all_rows(state)
+        if on_all.at.objective <= state.lowest:
+            return on_all
+        assert state.centre_P is not None
+        return self._evaluated(replace(on_all, point_P=state.centre_P))
 
     def _next(self, state: _State) -> _State | None:
         """None at the end: the tolerance is reached, or cannot be."""
         tolerance = self._options.tolerance
         if state.centre_P is None and state.at.certificate <= tolerance:
             return None
-        if state.centre_P is not None and state.at.certificate <= ENOUGH * tolerance:
+        # Below 0: where the multipliers of the rows that are left out cannot be right any more.
+        if state.centre_P is not None and (state.at.certificate <= ENOUGH * tolerance or state.at.gap < 0):
             return self._checked(state)
         return self._step(state) or self._narrower(state)
 
     def _step(self, state: _State) -> _State | None:
         """Newton's step, or a shorter one. None at the minimum of f."""
-        free, at = self._problem.free, state.at
-        direction_P = torch.zeros_like(state.point_P)
-        direction_P[:free] = factor(at.hessian_PP[:free, :free], SINGULAR).solve(-at.gradient_P[:free])
+        at = state.at
+        direction_P = self._direction(at)
         decrement = -float(at.gradient_P @ direction_P) / 2
-        is_rough = state.n_iter > 0 and self._is_fast(state) and decrement <= LOOSE * at.smoothing
-        if is_rough or at.gap <= 2 * at.smoothing:
+        if decrement <= ROUNDING * abs(at.value):
+            return None
+        is_rough = self._is_fast(state) and decrement <= LOOSE * at.smoothing
+        if not self._is_new(state) and (is_rough or at.gap <= 2 * at.smoothing):
             return None
         following = self._move(state, state.point_P + direction_P)
         if falls(at.value, following.at.value, decrement):
@@ -151,6 +162,22 @@ class _Path:
         values_T = self._ask(self._request(state, task=_Task.SEARCH, direction_P=direction_P))
         step = best_step(at.value, values_T, decrement)
         return None if step is None else self._move(state, state.point_P + step * direction_P)
+
+    @staticmethod
+    def _is_new(state: _State) -> bool:
+        """Whether no step has been made in this f. Its gap and smoothing say nothing yet."""
+        anchors_KP = state.smoothing.anchors_KP
+        return torch.equal(anchors_KP[-1], state.point_P) if len(anchors_KP) else state.n_iter == 0
+
+    def _direction(self, at: HingeEvaluation) -> Tensor:
+        """Newton's; where few rows curve f in the offset, this moves by 1 at most: that is how far the corner is from 0."""
+        free = self._problem.free
+        hessian_FF, gradient_F = at.hessian_PP[:free, :free].clone(), at.gradient_P[:free]
+        if self._problem.fit_intercept:
+            hessian_FF[-1, -1] = torch.maximum(hessian_FF[-1, -1], gradient_F[-1].abs())
+        direction_P = torch.zeros_like(at.gradient_P)
+        direction_P[:free] = factor(hessian_FF, SINGULAR).solve(-gradient_F)
+        return direction_P
 
     def _narrower(self, state: _State) -> _State | None:
         """At the same point, the next f; None if it would be too narrow."""
@@ -160,18 +187,21 @@ class _Path:
         is_full = len(state.smoothing.widths_K) == MOST
         following = replace(state.smoothing, width=width) if is_full else state.smoothing.after(state.point_P, width)
         state = replace(state, smoothing=following)
-        if state.centre_P is None and width < NEAR:
-            state = self._chosen(state, REACH * width)
+        if state.centre_P is None and width < NEAR and not state.is_careful:
+            state = self._chosen(replace(state, lowest=state.at.objective), REACH * width)
         return self._evaluated(state)
 
     def _checked(self, state: _State) -> _State:
-        """On all rows if they meet the tolerance too, else on those that are near now: more of them if the objective did not fall."""
+        """On all rows if they meet the tolerance too, else on those that are near now; if the objective of all rows did not
+        fall, from where it was, with wide parabolas and all rows to the end."""
         on_all = self._on_all_rows(state)
-        if on_all.at.certificate <= self._options.tolerance or state.smoothing.width < LAST_WIDTH / SLOW:
+        if on_all.at.certificate <= self._options.tolerance:
             return on_all
-        reach = state.reach * (1 if on_all.at.objective < state.lowest else 2)
-        lowest = min(state.lowest, on_all.at.objective)
-        return self._evaluated(self._chosen(replace(on_all, lowest=lowest), reach))
+        if on_all.at.objective < state.lowest:
+            return self._evaluated(self._chosen(replace(on_all, lowest=on_all.at.objective), state.reach))
+        assert state.centre_P is not None
+        smoothing = Smoothing.first(FIRST_WIDTH, self._size)
+        return self._evaluated(replace(on_all, point_P=state.centre_P, smoothing=smoothing, is_careful=True))
 
     def _is_fast(self, state: _State) -> bool:
         return state.at.num_curved * FAST >= ROWS * self._size
@@ -195,24 +225,37 @@ class _Path:
     def _start(self) -> _State:
         zero_P = torch.zeros(self._size, dtype=torch.float64)
         smoothing = Smoothing.first(FIRST_WIDTH, self._size)
-        state = self._evaluated(self._at(zero_P, smoothing, reach=0.0, lowest=torch.inf, n_iter=0))
+        state = self._evaluated(self._at(zero_P, smoothing))
         self._offer(state)
         return state
 
     def _resumed(self, saved: State) -> _State:
-        reach, lowest, n_iter = saved["facts"].tolist()
-        smoothing = Smoothing.restored(saved["smoothing"], self._size)
-        state = self._at(saved["point"], smoothing, reach=reach, lowest=lowest, n_iter=int(n_iter))
+        reach, lowest, is_careful, n_iter = saved["facts"].tolist()
+        state = replace(
+            self._at(saved["point"], Smoothing.restored(saved["smoothing"], self._size)),
+            reach=reach,
+            lowest=lowest,
+            is_careful=bool(is_careful),
+            n_iter=int(n_iter),
+        )
         if "centre" in saved:
             self._chosen(replace(state, point_P=saved["centre"]), reach)
             state = replace(state, centre_P=saved["centre"])
         return self._evaluated(state)
 
-    def _at(self, point_P: Tensor, smoothing: Smoothing, *, reach: float, lowest: float, n_iter: int) -> _State:
+    @staticmethod
+    def _at(point_P: Tensor, smoothing: Smoothing) -> _State:
         """Not evaluated yet."""
         nowhere: HingeEvaluation = None  # type: ignore[assignment]
         return _State(
-            point_P=point_P, at=nowhere, smoothing=smoothing, centre_P=None, reach=reach, lowest=lowest, n_iter=n_iter
+            point_P=point_P,
+            at=nowhere,
+            smoothing=smoothing,
+            centre_P=None,
+            reach=0.0,
+            lowest=torch.inf,
+            is_careful=False,
+            n_iter=0,
         )
 
     def _offer(self, state: _State) -> None:
