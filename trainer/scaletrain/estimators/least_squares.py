@@ -2,8 +2,8 @@
 
     minimise  sum_i c_i (y_i - x_i w - a)^2 + l2 |w|^2
 
-Inside, features and target are taken about a shift near their means (those of a sample of the rows), and a point is (w, b) with
-x_i w + a = (x_i - shift) w + b + shift_y. Without an intercept the shifts are 0 and b is not used.
+Inside, features and target are taken about a shift near their means (those of a sample of the rows; 0 if all lie near it). A
+point is (w, b) with x_i w + a = (x_i - shift) w + b + shift_y. Without an intercept the shifts are 0 and b is not used.
 
 Legend: N rows of a block, D features, P = D + 1 (x - shift, 1), Q = D + 2 (x - shift, 1, y - shift_y).
 """
@@ -47,6 +47,10 @@ class LeastSquares:
     def free(self) -> int:
         """Coordinates of a point that may change."""
         return len(self.shift_D) + self.fit_intercept
+
+    @property
+    def is_shifted(self) -> bool:
+        return bool((self.shift_D != 0).any())
 
     @property
     def is_constant_D(self) -> Tensor:
@@ -164,7 +168,9 @@ class LeastSquares:
         """x - shift, float64."""
         if isinstance(block.X_ND, SparseRows):
             return Shifted(block.X_ND, self.shift_D)
-        return block.X_ND.to(torch.float64, copy=True).sub_(self.shift_D.to(block.device))
+        if self.is_shifted:
+            return block.X_ND.to(torch.float64, copy=True).sub_(self.shift_D.to(block.device))
+        return block.X_ND.to(torch.float64)
 
     def _costs(self, block: Block) -> Tensor:
         return row_weights(block) / self.scale
@@ -200,7 +206,9 @@ def sampled_rows(comm: Comm, blocks: Blocks, *, fit_intercept: bool) -> LeastSqu
     sample = sample_of(comm, blocks)
     if sample is None or target.weight > LARGEST:
         return None
-    shift_D, shift_y = (sample.mean_D, target.mean) if fit_intercept else (torch.zeros_like(sample.mean_D), 0.0)
+    # Columns that lie around 0 stay as they are, which saves a look at all values in each pass.
+    shift_D = sample.mean_D if fit_intercept and not sample.is_near else torch.zeros_like(sample.mean_D)
+    shift_y = target.mean if fit_intercept else 0.0
     reach_D = sample.reach(shift_D)
     largest_D = shift_D.abs() + reach_D
     if bool((reach_D <= 4 * rounding(largest_D)).any()) or not fits_single(reach_D):
