@@ -1,8 +1,8 @@
 """Reads of a file that go past the page cache of the kernel, or through it.
 
 In a file that is larger than memory and read from end to end again and again, each page that a pass brings into the page cache is
-gone before the next pass comes to it. To find a page to replace, fill the new one and copy it took 0.12 to 0.25 s of a core for
-each GB in a control group, beside 0.06 s past the cache; and pages of other files that are used all the time had to make room.
+gone before the next pass comes to it. To find a page to replace, fill the new one and copy it takes time of a core for nothing, and
+pages of other files that are used all the time have to make room.
 """
 
 import errno
