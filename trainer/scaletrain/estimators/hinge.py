@@ -19,7 +19,8 @@ from torch import Tensor
 from scaletrain.data.blocks import Block
 from scaletrain.exact import sum_blocks
 
-from .margin import STEPS_T, MarginProblem
+from .armijo import STEPS_T
+from .margin import MarginProblem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,9 +234,8 @@ def _farthest(data: Points, C_KD: Tensor, label: RowState, count: int) -> list[T
         return _first([values_N[some_N].cpu() for values_N in (square_N, block.row_N, label_N, weight_N)], count)
 
     mine = [torch.empty(0, dtype=dtype) for dtype in (torch.float64, torch.int64, torch.int64, torch.float64)]
-    for found in data.blocks.map(
-        candidates
-    ):  # kept to the end, those of each block would part the memory that the next needs
+    # Kept to the end, those of each block would part the memory that the next block needs.
+    for found in data.blocks.map(candidates):
         mine = _first([torch.cat(parts) for parts in zip(mine, found, strict=True)], count)
     return _first([torch.cat(data.comm.all_gather(values)) for values in mine], count)
 

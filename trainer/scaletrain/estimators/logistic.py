@@ -23,11 +23,12 @@ from .base import NO_CHECKPOINT, Checkpoint, Facts, Progress
 from .certificates import mean_gradient
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
+from .led import Options
 from .losses import Logistic
 from .margin import MarginProblem
 from .moments import Moments, moments
 from .multinomial import MultinomialProblem, minimise_multinomial
-from .newton import Options, minimise
+from .newton import minimise
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

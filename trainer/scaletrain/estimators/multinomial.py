@@ -23,10 +23,10 @@ from scaletrain.exact import sum_blocks
 from .base import Progress, State
 from .classes import Classes
 from .leader import lead
+from .led import Options
 from .limits import is_wide
 from .linalg import gram, product, squares_about, whitening
 from .moments import CANCELLED_SQUARE, SLACK, Moments, row_weights
-from .newton import Options
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

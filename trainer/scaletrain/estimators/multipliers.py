@@ -13,15 +13,13 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from scaletrain.errors import TrainerError
-
 from .armijo import ROUNDING, best_step, falls
 from .base import Progress, State
 from .hinge import HingeEvaluation, HingeProblem, Smoothing
-from .leader import lead
+from .led import Options, answer, check_size, led_solution
 from .linalg import factor
 from .margin import MarginProblem
-from .newton import SINGULAR, TOO_LARGE, Options
+from .newton import SINGULAR
 from .solution import Solution
 
 FIRST_WIDTH, LAST_WIDTH = 1.0, 1e-9
@@ -73,9 +71,7 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
     size = len(problem.x.mean_D) + 1
     everything = HingeProblem.of(problem)
     used = everything
-
-    def report(step: int, certificate: float) -> None:
-        progress(options.first_step + step, metric=options.metric, value=certificate)
+    report = options.reporter(progress)
 
     def serve(request: Tensor) -> Reply:
         nonlocal used
@@ -92,22 +88,17 @@ def minimise_hinge(problem: MarginProblem, options: Options, progress: Progress)
 
     def solve(ask: Ask) -> Tensor:
         end = _Path(problem, ask, options).run()
-        facts = [end.n_iter, end.at.objective, end.at.certificate]
-        return torch.cat([end.point_P, torch.tensor(facts, dtype=torch.float64)])
+        return answer(
+            end.point_P,
+            n_iter=end.n_iter,
+            objective=end.at.objective,
+            certificate=end.at.certificate,
+            converged=end.at.certificate <= options.tolerance,
+        )
 
     options.checkpoint.resume()  # on all ranks, before rank 0 leads
     request = HEADER + 2 * size + len(Smoothing.first(FIRST_WIDTH, size).numbers(MOST))
-    found = lead(problem.comm, serve, solve, request=request, answer=size + 3)
-    point_P, (n_iter, objective, certificate) = found[:size], found[size:].tolist()
-    report(int(n_iter), certificate)
-    return Solution(
-        coef_D=point_P[:-1],
-        intercept=float(problem.intercept(point_P)) if problem.fit_intercept else 0.0,
-        n_iter=int(n_iter),
-        objective=objective,
-        certificate=certificate,
-        converged=certificate <= options.tolerance,
-    )
+    return led_solution(problem, serve, solve, request=request, report=report)
 
 
 class _Path:
@@ -215,8 +206,7 @@ class _Path:
         return replace(state, centre_P=state.point_P if reach else None, reach=reach or state.reach)
 
     def _move(self, state: _State, point_P: Tensor) -> _State:
-        if not float(point_P.abs().max()) < TOO_LARGE:
-            raise TrainerError(f"the coefficients are not finite, or too large, after {state.n_iter} steps")
+        check_size(point_P, state.n_iter)
         return replace(self._evaluated(replace(state, point_P=point_P)), n_iter=state.n_iter + 1)
 
     def _evaluated(self, state: _State) -> _State:

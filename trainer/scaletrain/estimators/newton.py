@@ -1,7 +1,7 @@
 """Newton's method for two-class linear problems (`MarginProblem`), led by rank 0.
 
 One pass and one collective give value and gradient at the full step, and the Hessian if it is asked for; only if that step is
-refused (Armijo) a second pass tries 16 shorter ones at once. With many rows the first point is the minimum of a sample of them,
+refused (Armijo) a second pass tries 32 shorter ones at once. With many rows the first point is the minimum of a sample of them,
 and the first Hessian that of the sample: a Hessian is kept as long as each step with it is much shorter than the one before.
 
 With too many features for a Hessian (`limits.is_wide`), its diagonal is summed instead, and each direction is found by conjugate
@@ -18,13 +18,11 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from scaletrain.errors import TrainerError
-
 from .armijo import best_step, falls
 from .base import NO_CHECKPOINT, Checkpoint, Progress, State
 from .certificates import Certify
 from .conjugate import ConjugateGradients
-from .leader import lead
+from .led import Options, answer, check_size, led_solution
 from .linalg import Solver, factor
 from .losses import MarginLoss
 from .margin import Evaluation, Hessian, MarginProblem
@@ -34,16 +32,6 @@ SINGULAR = 1e-14  # relative; see `factor`
 LOSE_DIGITS = 0.01  # a Hessian in float32 will do as long as condition * epsilon stays below
 ROUGH = 1e-3  # tolerance for a sample of the rows: its own error is larger
 SHORT, SLOW = 0.05, 0.1  # decrements: of a value, of the one before
-TOO_LARGE = 1e100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    tolerance: float
-    max_iterations: int
-    metric: str  # what progress calls the certificate
-    first_step: int = 0  # steps of earlier problems, for progress
-    checkpoint: Checkpoint = NO_CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +84,7 @@ def minimise(
     """Minimises a loss until certificate and Newton decrement (relative to the value) are within the tolerance."""
     size = len(problem.x.mean_D) + 1
     problems = [problem, *problem.samples()]
-
-    def report(step: int, certificate: float) -> None:
-        progress(options.first_step + step, metric=options.metric, value=certificate)
+    report = options.reporter(progress)
 
     def serve(request: Tensor) -> Reply:
         task, level, hessian, step, certificate = request[:HEADER].tolist()
@@ -115,21 +101,16 @@ def minimise(
     def solve(ask: Ask) -> Tensor:
         levels = [_Newton(level, one, ask, certify) for level, one in enumerate(problems)]
         end, converged = _solve(levels, options)
-        facts = [end.n_iter, end.at.value, end.certificate, converged]
-        return torch.cat([end.point_P, torch.tensor(facts, dtype=torch.float64)])
+        return answer(
+            end.point_P,
+            n_iter=end.n_iter,
+            objective=end.at.value,
+            certificate=end.certificate,
+            converged=converged,
+        )
 
     options.checkpoint.resume()  # on all ranks, before rank 0 leads
-    found = lead(problem.comm, serve, solve, request=HEADER + 2 * size, answer=size + 4)
-    point_P, (n_iter, objective, certificate, converged) = found[:size], found[size:].tolist()
-    report(int(n_iter), certificate)
-    return Solution(
-        coef_D=point_P[:-1],
-        intercept=float(problem.intercept(point_P)) if problem.fit_intercept else 0.0,
-        n_iter=int(n_iter),
-        objective=objective,
-        certificate=certificate,
-        converged=bool(converged),
-    )
+    return led_solution(problem, serve, solve, request=HEADER + 2 * size, report=report)
 
 
 def _solve(levels: list["_Newton"], options: Options) -> tuple[_State, bool]:
@@ -220,8 +201,7 @@ class _Newton:
         return replace(self._move(state, state.point_P, state.hessian), n_iter=state.n_iter)
 
     def _move(self, state: _State, point_P: Tensor, how: Hessian) -> _State:
-        if not float(point_P.abs().max()) < TOO_LARGE:
-            raise TrainerError(f"the coefficients are not finite, or too large, after {state.n_iter} steps")
+        check_size(point_P, state.n_iter)
         at = self._evaluate(point_P, how, state)
         curvature = state.curvature if at.hessian is None else self._curvature(point_P, at.hessian, how)
         following = self._state(point_P, at, curvature, state.hessian)

@@ -25,12 +25,13 @@ from .base import NO_CHECKPOINT, Checkpoint, Facts, Part, Progress
 from .certificates import gradient_ratio
 from .classes import Classes, count_classes
 from .decision import decision_values, set_fitted
+from .led import Options
 from .limits import check_features, check_hinge
 from .losses import SquaredHinge
 from .margin import MarginProblem
 from .moments import Moments, moments
 from .multipliers import minimise_hinge
-from .newton import Options, minimise
+from .newton import minimise
 from .solution import Solution, solutions_of, state_of
 
 if TYPE_CHECKING:
