@@ -29,14 +29,14 @@ from .comm import Comm
 from .data.blocks import Block, Blocks
 from .estimators.base import Result
 from .estimators.draws import Key, Purpose, draw_rows, gather_rows
-from .estimators.iterated import IteratedRegression
-from .estimators.kmeans import KMeansResult
+from .estimators.kmeans.kmeans import KMeansResult
 from .estimators.linalg import first_largest
-from .estimators.logistic import LogisticResult
+from .estimators.linear.iterated import IteratedRegression
+from .estimators.linear.logistic import LogisticResult
+from .estimators.linear.regression import RegressionResult
 from .estimators.moments import max_weight, row_weights
-from .estimators.rbf import RbfResult
-from .estimators.regression import RegressionResult
-from .estimators.svm import SvmResult
+from .estimators.svm.rbf import RbfResult
+from .estimators.svm.svm import SvmResult
 from .exact import max_over_blocks, sum_blocks
 
 EXACT_ROWS = 1_000_000

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaletrain.comm import SoloComm
-from scaletrain.estimators import assign as module
-from scaletrain.estimators.assign import Centers, assign, nearest, norms
-from scaletrain.estimators.nearest import points
-from scaletrain.estimators.rows import Rows
+from scaletrain.estimators.kmeans import assign as module
+from scaletrain.estimators.kmeans.assign import Centers, assign, nearest, norms
+from scaletrain.estimators.kmeans.nearest import points
+from scaletrain.estimators.kmeans.rows import Rows
 from tests.unit.estimators.builders import make_blocks
 
 CLUSTERS = 40

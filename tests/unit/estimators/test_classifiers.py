@@ -10,7 +10,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from scalejob.api.v1alpha1 import Linear, Svm
 from scaletrain.errors import InvalidData
-from scaletrain.estimators import linear, svm
+from scaletrain.estimators.linear import linear
+from scaletrain.estimators.svm import svm
 from tests.unit.estimators.builders import fit, make_blocks
 
 

@@ -8,7 +8,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from scalejob.api.v1alpha1 import KMeans, Linear, Prepare, Svm
 from scaletrain.comm import SoloComm
 from scaletrain.data.table import Columns
-from scaletrain.estimators import assign, kmeans, linalg, linear, nearest, svm
+from scaletrain.estimators import linalg
+from scaletrain.estimators.kmeans import assign, kmeans, nearest
+from scaletrain.estimators.linear import linear
+from scaletrain.estimators.svm import svm
 from scaletrain.evaluate import evaluate
 from scaletrain.prepare.preparation import fit_preparation
 from tests.unit.estimators.builders import fit, make_blocks, quiet

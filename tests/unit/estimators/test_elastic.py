@@ -7,7 +7,7 @@ from sklearn.linear_model import ElasticNet, Lasso
 from scalejob.api.v1alpha1 import Linear
 from scaletrain.data.blocks import Blocks
 from scaletrain.errors import InvalidSpec
-from scaletrain.estimators import linear
+from scaletrain.estimators.linear import linear
 from tests.unit.estimators.builders import fit, make_blocks
 
 

@@ -13,8 +13,8 @@ from sklearn.svm import SVC, LinearSVC
 from scalejob.api.v1alpha1 import Svm
 from scaletrain.comm import SoloComm
 from scaletrain.data.blocks import rows_per_block
-from scaletrain.estimators import kernels
-from scaletrain.estimators.nystroem import fit_nystroem, scale_gamma
+from scaletrain.estimators.svm import kernels
+from scaletrain.estimators.svm.nystroem import fit_nystroem, scale_gamma
 from tests.unit.estimators.builders import fit, make_blocks
 
 DATA = {

@@ -12,10 +12,10 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from scalejob.api.v1alpha1 import KMeans
 from scaletrain.comm import SoloComm
 from scaletrain.errors import InvalidData, InvalidSpec
-from scaletrain.estimators import kmeans
-from scaletrain.estimators.assign import FEW_CENTERS, nearest
-from scaletrain.estimators.lloyd import Limits, lloyd
-from scaletrain.estimators.nearest import points
+from scaletrain.estimators.kmeans import kmeans
+from scaletrain.estimators.kmeans.assign import FEW_CENTERS, nearest
+from scaletrain.estimators.kmeans.lloyd import Limits, lloyd
+from scaletrain.estimators.kmeans.nearest import points
 from tests.unit.estimators.builders import fit, make_blocks
 
 

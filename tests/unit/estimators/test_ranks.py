@@ -9,7 +9,9 @@ from scalejob.api.v1alpha1 import KMeans, Linear, Sgd, Svm, Workload
 from scaletrain.comm import SoloComm
 from scaletrain.data.blocks import rows_per_block
 from scaletrain.errors import InvalidSpec, PeerLost
-from scaletrain.estimators import estimator_for, kmeans, linear
+from scaletrain.estimators import estimator_for
+from scaletrain.estimators.kmeans import kmeans
+from scaletrain.estimators.linear import linear
 from scaletrain.evaluate import evaluate
 from tests.unit.estimators.builders import fit, make_blocks, on_ranks
 
@@ -148,7 +150,7 @@ def test_an_error_of_the_leader_frees_the_others(monkeypatch):
     def fail(*_):
         raise ArithmeticError("no direction")
 
-    monkeypatch.setattr("scaletrain.estimators.newton._Newton.direction", fail)
+    monkeypatch.setattr("scaletrain.estimators.margin.newton._Newton.direction", fail)
 
     def work(comm, mine):
         with pytest.raises(ArithmeticError if comm.rank == 0 else PeerLost):

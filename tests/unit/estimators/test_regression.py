@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from scalejob.api.v1alpha1 import Linear
 from scaletrain.errors import InvalidData, InvalidSpec
-from scaletrain.estimators import linear
+from scaletrain.estimators.linear import linear
 from tests.unit.estimators.builders import fit, make_blocks
 
 

@@ -9,8 +9,8 @@ import torch
 from scalejob.api.v1alpha1 import Linear, Sgd
 from scaletrain.comm import SoloComm
 from scaletrain.errors import InvalidData
-from scaletrain.estimators import linear
-from scaletrain.estimators.batches import Batches, Plan
+from scaletrain.estimators.linear import linear
+from scaletrain.estimators.linear.batches import Batches, Plan
 from tests.unit.estimators.builders import fit, make_blocks, on_ranks
 
 TASKS = {"regression": 1, "two classes": 2, "three classes": 3}

@@ -12,7 +12,9 @@ from scalejob.api.v1alpha1 import Linear, Svm
 from scaletrain.data.blocks import Blocks
 from scaletrain.data.sparse import SparseRows
 from scaletrain.errors import InvalidSpec
-from scaletrain.estimators import limits, linear, svm
+from scaletrain.estimators import limits
+from scaletrain.estimators.linear import linear
+from scaletrain.estimators.svm import svm
 from tests.unit.estimators.builders import fit, make_blocks
 from tests.unit.estimators.test_classifiers import logistic_objective, squared_hinge_objective
 from tests.unit.estimators.test_ranks import WORKLOADS
@@ -114,7 +116,7 @@ def test_sparse_columns_far_from_0(rng, reach, workload):
 
 
 def test_what_has_not_converged_says_so(rng, monkeypatch):
-    monkeypatch.setattr("scaletrain.estimators.wide.MAX_STEPS", 3)
+    monkeypatch.setattr("scaletrain.estimators.linear.wide.MAX_STEPS", 3)
     X, _, y = problem(rng)
     facts = fit(linear, Linear(task="regression"), make_blocks(X, y)).facts()
     assert not facts["converged"]

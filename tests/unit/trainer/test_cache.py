@@ -25,7 +25,7 @@ from scaletrain.data.cache import BlockFile, Disk
 from scaletrain.data.load import Dataset, load
 from scaletrain.errors import CacheLost, InvalidData
 from scaletrain.estimators import estimator_for
-from scaletrain.estimators.nearest import RowState
+from scaletrain.estimators.kmeans.nearest import RowState
 from scaletrain.evaluate import evaluate
 from scaletrain.prepare.preparation import fit_preparation
 from tests.ranks import on_ranks

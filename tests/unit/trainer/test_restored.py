@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scalejob.api.v1alpha1 import KMeans
-from scaletrain.estimators.kmeans import KMeansResult
+from scaletrain.estimators.kmeans.kmeans import KMeansResult
 
 X = np.random.default_rng(0).standard_normal((60, 3))
 

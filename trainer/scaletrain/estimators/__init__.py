@@ -1,4 +1,7 @@
-"""The estimators: exact, distributed fits over blocks. No I/O, no clock; collectives only through `Comm`."""
+"""The estimators: exact, distributed fits over blocks. No I/O, no clock; collectives only through `Comm`.
+
+`kmeans`, `linear` and `svm` hold a workload each, `margin` what linear classifiers share, and the modules here what all share.
+"""
 
 from importlib import import_module
 from typing import cast
@@ -9,9 +12,9 @@ from .base import Estimator
 
 # Modules are imported when they are used: a rank needs one of them.
 ESTIMATORS = {
-    "kmeans": "scaletrain.estimators.kmeans",
-    "linear": "scaletrain.estimators.linear",
-    "svm": "scaletrain.estimators.kernels",
+    "kmeans": "scaletrain.estimators.kmeans.kmeans",
+    "linear": "scaletrain.estimators.linear.linear",
+    "svm": "scaletrain.estimators.svm.kernels",
 }
 
 

@@ -19,9 +19,10 @@ from scalejob.api.v1alpha1.workload import ClassWeight
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks, each
 from scaletrain.data.in_memory import Rows
-from scaletrain.estimators import linear, svm
+from scaletrain.estimators.linear import linear
 from scaletrain.estimators.moments import row_weights
-from scaletrain.estimators.svm import SKLEARN_LOSS, SvmResult
+from scaletrain.estimators.svm import svm
+from scaletrain.estimators.svm.svm import SKLEARN_LOSS, SvmResult
 
 from .training import CONSTRAINTS, class_weights, labelled, quiet, train
 

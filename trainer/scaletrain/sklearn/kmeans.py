@@ -27,8 +27,8 @@ from scaletrain.comm import Comm, SoloComm
 from scaletrain.data.blocks import Blocks
 from scaletrain.data.exchange import broadcast_json
 from scaletrain.data.in_memory import Rows, blocks_of
-from scaletrain.estimators.kmeans import FirstCenters, KMeansResult, about_shift, first_centers, fit_from
-from scaletrain.estimators.nearest import points
+from scaletrain.estimators.kmeans.kmeans import FirstCenters, KMeansResult, about_shift, first_centers, fit_from
+from scaletrain.estimators.kmeans.nearest import points
 
 from .threads import num_threads, one_blas_thread
 from .training import CONSTRAINTS, FORMAT, agreed, checked, comm_of, quiet, train, weights_of

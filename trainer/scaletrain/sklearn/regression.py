@@ -14,8 +14,8 @@ from scalejob.api.v1alpha1 import Linear
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks, each
 from scaletrain.data.in_memory import Rows
-from scaletrain.estimators import linear
-from scaletrain.estimators.regression import RegressionResult
+from scaletrain.estimators.linear import linear
+from scaletrain.estimators.linear.regression import RegressionResult
 
 from .training import CONSTRAINTS, agreed, checked, comm_of, quiet, train, weights_of
 

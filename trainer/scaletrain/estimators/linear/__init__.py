@@ -1,0 +1,1 @@
+"""Linear models: least squares, elastic net, logistic and multinomial regression, mini-batches. The entry is `linear`."""

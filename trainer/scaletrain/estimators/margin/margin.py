@@ -1,0 +1,271 @@
+"""A linear two-class problem over all blocks: its value, gradient and Hessian as exact sums.
+
+    f(w, b) = l2/2 |w|^2 + intercept_l2/2 b^2 + sum_i c_i loss(y_i (x_i w + b)),   y_i = +1 for one class, -1 for the others
+
+Inside, features are taken about a shift close to their means: x_i w + b = (x_i - shift) w + offset. That keeps the Hessian
+well conditioned, so that it can be summed in the dtype of the features; gradient and value are always float64.
+A point is a float64 tensor (w, offset) of D + 1 numbers; without an intercept, shift and offset are 0.
+
+Legend: N rows of a block, D features, P = D + 1, T step sizes.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from scaletrain.comm import Comm
+from scaletrain.data.blocks import Block, Blocks, rows_per_block
+from scaletrain.estimators.limits import is_wide
+from scaletrain.estimators.linalg import gram, product, scores, squares_about
+from scaletrain.estimators.moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
+from scaletrain.exact import sum_blocks
+
+from .armijo import STEPS_T
+from .losses import MarginLoss
+
+SAMPLE = 8  # each 8th block, or row
+SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample of blocks needs at least so many, and rows for each coefficient
+THINNED, THINNED_ROWS = 512, 12  # one of rows needs at least so many, and for each coefficient
+
+
+class Hessian(IntEnum):
+    """How to sum the Hessian. It takes most of the time of a pass."""
+
+    NONE = 0
+    FAST = 1  # in the dtype of the features
+    PRECISE = 2  # in float64
+    DIAGONAL = 3  # its diagonal only, in float64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class First:
+    """f at 0."""
+
+    value: float
+    gradient_P: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """f and its derivatives at a point. The penalty is included."""
+
+    value: float
+    gradient_P: Tensor
+    hessian: Tensor | None  # (P, P), or the diagonal (P,); None if it was not asked for
+    first: First
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginProblem:
+    """The rows, their costs and the penalty."""
+
+    comm: Comm
+    blocks: Blocks
+    x: Moments  # without weights
+    positive: int  # the class with y = +1
+    cost_positive: float  # multiplies the weights of its rows
+    cost_negative: float
+    max_cost: float  # bound on any c_i
+    l2: float
+    intercept_l2: float
+    fit_intercept: bool
+    shift_D: Tensor = field(init=False)  # exact in the dtype of the features
+    norm_P: Tensor = field(init=False)  # bounds on the lengths of the columns of (x - shift, 1)
+    varying_P: Tensor = field(init=False)  # see `Moments.varying`
+
+    def __post_init__(self) -> None:
+        shift_D = self.x.mean_D if self.fit_intercept else torch.zeros_like(self.x.mean_D)
+        shift_D = shift_D.to(self.x.dtype).to(torch.float64)
+        object.__setattr__(self, "shift_D", shift_D)
+        object.__setattr__(self, "norm_P", self.x.lengths(shift_D))
+        object.__setattr__(self, "varying_P", self.x.varying(shift_D))
+
+    @property
+    def free(self) -> int:
+        """Coordinates of a point that may change."""
+        return len(self.x.mean_D) + self.fit_intercept
+
+    def samples(self) -> list["MarginProblem"]:
+        """Problems of fewer and fewer rows: some blocks, if they are many, then some rows of those, if they are.
+
+        Each says where the minimum of the one before is, at a fraction of the cost of a pass, and is in the same coordinates. Bounds
+        on all rows hold for some of them too.
+        """
+        R, P, rows = rows_per_block(self.blocks.num_features), len(self.x.mean_D) + 1, self.blocks.num_rows
+        found = []
+        if rows >= SAMPLE * max(SAMPLED_BLOCKS * R, SAMPLED_ROWS * P):
+            found.append(self._of_rows(self.blocks.sample(SAMPLE)))
+            rows /= SAMPLE
+        if rows >= SAMPLE * max(THINNED, THINNED_ROWS * P) and not self.is_wide:
+            found.append((found or [self])[-1].thinned())
+        return found
+
+    def thinned(self) -> "MarginProblem":
+        """Of each 8th row of each block, which are copied."""
+
+        def some(block: Block) -> Block:
+            return block.take(torch.arange(0, len(block), SAMPLE, device=block.device))
+
+        return self._of_rows(self.blocks.stored(some, self.blocks.num_features))
+
+    def _of_rows(self, blocks: Blocks) -> "MarginProblem":
+        return replace(self, blocks=blocks, l2=self.l2 / SAMPLE, intercept_l2=self.intercept_l2 / SAMPLE)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the features are too many for the Hessian as a matrix."""
+        return is_wide(len(self.x.mean_D))
+
+    @property
+    def first_hessian(self) -> Hessian:
+        """How to sum the Hessian as long as nothing speaks against it."""
+        if self.is_wide:
+            return Hessian.DIAGONAL
+        reach_P = self.norm_P / self.norm_P[-1] * self.max_cost**0.5 * self.varying_P
+        return Hessian.FAST if fits_single(reach_P) else Hessian.PRECISE
+
+    def penalty_slope(self, points: Tensor) -> Tensor:
+        """The matrix of the penalty times points (..., P): l2 for coefficients, intercept_l2 for b = offset - shift w."""
+        b_P = torch.cat([-self.shift_D, torch.ones(1, dtype=torch.float64)])
+        slope = self.intercept_l2 * (points @ b_P)[..., None] * b_P
+        slope[..., :-1] += self.l2 * points[..., :-1]
+        return slope
+
+    def with_penalty(self, summed: Tensor) -> Tensor:
+        """The Hessian (P, P), or its diagonal (P,), from what was summed over the rows."""
+        b_P = torch.cat([-self.shift_D, torch.ones(1, dtype=torch.float64)])
+        l2_P = torch.cat([torch.full_like(self.shift_D, self.l2), torch.zeros(1, dtype=torch.float64)])
+        if summed.ndim == 1:
+            return summed * self.varying_P + l2_P + self.intercept_l2 * b_P**2
+        masked_PP = summed * torch.outer(self.varying_P, self.varying_P)
+        return masked_PP + torch.diag(l2_P) + self.intercept_l2 * torch.outer(b_P, b_P)
+
+    def point(self, coef_D: Tensor, intercept: float) -> Tensor:
+        offset = intercept + (self.shift_D * coef_D).sum() * self.fit_intercept
+        return torch.cat([coef_D, offset.reshape(1)])
+
+    def intercept(self, points: Tensor) -> Tensor:
+        """b of points (..., P)."""
+        return points[..., -1] - points[..., :-1] @ self.shift_D
+
+    def original_gradient(self, gradient_P: Tensor) -> Tensor:
+        """The gradient by (w, b) from that by (w, offset)."""
+        return torch.cat([gradient_P[:-1] + self.shift_D * gradient_P[-1], gradient_P[-1:]])
+
+    def evaluate(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> Evaluation:
+        """One pass over the blocks, one collective."""
+        zero = torch.zeros(1, dtype=torch.float64)
+        first_slope, first_value = float(loss.slope(zero)), float(loss.value(zero))
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = block.X_ND.to(torch.float64)
+            sign_N, cost_N = self.labels(block)
+            m_N = sign_N * self._decision(X_ND, point_P)
+            force_N = cost_N * sign_N
+            values_2 = torch.stack([cost_N @ loss.value(m_N), first_value * cost_N.sum()])
+            gradients_2P = self.sums_about(torch.stack([force_N * loss.slope(m_N), first_slope * force_N]), X_ND)
+            if hessian is Hessian.NONE:
+                return [values_2, gradients_2P]
+            curvature_N = cost_N * loss.curvature(m_N)
+            if hessian is Hessian.DIAGONAL:
+                return [values_2, gradients_2P, self._diagonal(X_ND, curvature_N)]
+            dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
+            return [values_2, gradients_2P, self.weighted_gram(block, curvature_N.to(dtype))]
+
+        values_2, gradients_2P, *hessians = sum_blocks(
+            self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian)
+        )
+        gradient_P, first_P = gradients_2P * self.varying_P
+        penalty_P = self.penalty_slope(point_P)
+        return Evaluation(
+            value=float(values_2[0]) + float(point_P @ penalty_P) / 2,
+            gradient_P=gradient_P + penalty_P,
+            hessian=self.with_penalty(hessians[0]) if hessians else None,
+            first=First(value=float(values_2[1]), gradient_P=first_P),
+        )
+
+    def multiply(self, point_P: Tensor, vector_P: Tensor, loss: MarginLoss) -> Tensor:
+        """The Hessian at a point times a vector, float64 (P,), in one pass and one collective of P numbers."""
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = block.X_ND.to(torch.float64)
+            sign_N, cost_N = self.labels(block)
+            curvature_N = cost_N * loss.curvature(sign_N * self._decision(X_ND, point_P))
+            return [self.sums_about((curvature_N * self._decision(X_ND, vector_P))[None], X_ND)[0]]
+
+        norm_P = self.norm_P
+        bound_P = self.max_cost * loss.max_curvature * norm_P * (norm_P * vector_P.abs()).sum()
+        (product_P,) = sum_blocks(self.comm, self.blocks, partial, [bound_P])
+        return product_P * self.varying_P + self.penalty_slope(vector_P)
+
+    def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
+        """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
+        there_T = STEPS_T.to(self.comm.device)
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = block.X_ND.to(torch.float64)
+            sign_N, cost_N = self.labels(block)
+            z_N, change_N = self._decision(X_ND, point_P), self._decision(X_ND, direction_P)
+            m_NT = sign_N[:, None] * (z_N[:, None] + change_N[:, None] * there_T)
+            return [cost_N @ loss.value(m_NT)]
+
+        radius = float(((point_P.abs() + direction_P.abs()) * self.norm_P).sum())
+        bound = self.max_cost * loss.growth(self.blocks.num_rows, radius)
+        (values_T,) = sum_blocks(self.comm, self.blocks, partial, [torch.full_like(STEPS_T, bound)])
+        points_TP = point_P + STEPS_T[:, None] * direction_P
+        return values_T + (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
+
+    def _decision(self, X_ND: Tensor, point_P: Tensor) -> Tensor:
+        return scores(X_ND, point_P[:-1].to(X_ND.device)) + float(self.intercept(point_P))
+
+    def labels(self, block: Block) -> tuple[Tensor, Tensor]:
+        """y (-1.0 or +1.0) and c of the rows."""
+        sign_N = (block.y_N == self.positive).to(torch.float64).mul_(2).sub_(1)
+        cost_N = torch.full_like(sign_N, self.cost_negative)
+        if self.cost_positive != self.cost_negative:
+            cost_N.masked_fill_(sign_N > 0, self.cost_positive)
+        return sign_N, cost_N if block.weight_N is None else cost_N.mul_(block.weight_N)
+
+    def sums_about(self, A_KN: Tensor, X_ND: Tensor) -> Tensor:
+        """A (x - shift, 1), shape (K, P)."""
+        sum_K1 = A_KN.sum(1, keepdim=True)
+        return torch.cat([product(A_KN, X_ND) - sum_K1 * self.shift_D.to(A_KN.device), sum_K1], dim=1)
+
+    def _diagonal(self, X_ND: Tensor, curvature_N: Tensor) -> Tensor:
+        """sum of curvature * (x - shift, 1)^2."""
+        square_D = squares_about(self.shift_D.to(curvature_N.device), curvature_N, X_ND)
+        return torch.cat([square_D, curvature_N.sum()[None]])
+
+    def weighted_gram(self, block: Block, curvature_N: Tensor) -> Tensor:
+        """sum of curvature * (x - shift, 1)(x - shift, 1)', over the rows where it is not 0. Returns float64."""
+        active_A = curvature_N.nonzero()[:, 0]
+        root_A = curvature_N[active_A].sqrt()
+        X_AD = block.X_ND if len(active_A) == len(block) else block.X_ND.index_select(0, active_A)
+        X_AP = root_A.new_empty(len(active_A), X_AD.shape[1] + 1)
+        torch.sub(X_AD, self.shift_D.to(root_A.device, root_A.dtype), out=X_AP[:, :-1])
+        X_AP[:, -1] = 1
+        return gram(X_AP.mul_(root_A[:, None])).to(torch.float64)
+
+    def _bounds(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
+        n, norm_P = self.blocks.num_rows, self.norm_P
+        radius_2 = (float((point_P.abs() * norm_P).sum()), 0.0)
+        values_2 = self.max_cost * torch.tensor([loss.growth(n, radius) for radius in radius_2], dtype=torch.float64)
+        forces_2 = torch.tensor([loss.slope_square(n, radius) ** 0.5 for radius in radius_2], dtype=torch.float64)
+        bounds = [values_2, self.max_cost * torch.outer(forces_2, norm_P)]
+        if hessian is Hessian.NONE:
+            return bounds
+        if hessian is Hessian.DIAGONAL:
+            return [*bounds, self.max_cost * loss.max_curvature * (norm_P**2 + self._rounded_P) * ROUNDED]
+        return [*bounds, self.gram_bounds(loss.max_curvature)]
+
+    def gram_bounds(self, max_curvature: float) -> Tensor:
+        """Of the sums of `weighted_gram`, (P, P), for curvatures up to a cost times this."""
+        return self.max_cost * max_curvature * torch.outer(self.norm_P, self.norm_P) * ROUNDED
+
+    @property
+    def _rounded_P(self) -> Tensor:
+        """What squares about the shift may exceed their bounds by, because they are computed about 0."""
+        peak_P = torch.cat([self.x.peak_D, torch.ones(1, dtype=torch.float64)])
+        return self.x.weight * peak_P**2 * CANCELLED_SQUARE
