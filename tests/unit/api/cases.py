@@ -65,6 +65,13 @@ REFUSED = (
     _spec("two sources", "data.files", FILES, "set exactly one source of data"),
     _spec("a password in a URI", "data", {"files": {"uri": "s3://me:secret@bucket/x.csv"}}, "uri must not hold a user"),
     _spec("a token in a URI", "data", {"files": {"uri": "https://token@host/x.csv"}}, "uri must not hold a user"),
+    _spec(
+        "a password after HTTP", "data", {"files": {"uri": "HTTP://me:secret@host/x.csv"}}, "uri must not hold a user"
+    ),
+    _spec("a web address as output", "output", {"uri": "https://host/m"}, "uri must be a place that can be written"),
+    _spec(
+        "a web address for checkpoints", "checkpoint", {"uri": "HTTP://h/c"}, "uri must be a place that can be written"
+    ),
     _spec("a password in the output", "output", {"uri": "s3://me:secret@bucket/m"}, "uri must not hold a user"),
     _spec("a cache that may be", "data.cache", {"mode": "sometimes"}, "mode"),
     _spec("a cache of no size", "data.cache", {"sizeLimit": "many"}, "sizeLimit"),

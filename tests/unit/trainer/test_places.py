@@ -293,3 +293,8 @@ def test_a_web_server_takes_no_model(tmp_path: Path) -> None:
     """Said before the work."""
     with web_server(tmp_path) as server, pytest.raises(InvalidSpec, match=r"output.uri: http://\S+ can be read only"):
         claim(f"{server.url}/model")
+
+
+def test_a_model_of_a_server_that_does_not_answer_is_not_said_to_be_missing() -> None:
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        read("http://127.0.0.1:1/model")

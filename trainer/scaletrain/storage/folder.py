@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from scaletrain.errors import InvalidData
 
-from .problems import reaching
+from .problems import is_missing, reaching
 from .uri import file_system, is_local, local_path
 
 if TYPE_CHECKING:
@@ -157,7 +157,13 @@ class RemoteFolder:
 
     def exists(self, name: str) -> bool:
         with reaching(self.label):
-            return bool(self.fs.exists(self._at(name)))
+            try:
+                self.fs.info(self._at(name))  # `exists` of some drivers is false too where nobody answers
+            except FileNotFoundError as error:
+                if not is_missing(error):
+                    raise
+                return False
+        return True
 
     def names(self) -> list[str]:
         with reaching(self.label):

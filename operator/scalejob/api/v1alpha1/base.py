@@ -73,7 +73,7 @@ def exactly_one(what: str, *names: str) -> Rule:
 
 
 # user:password@, and over HTTP also a user alone, which is a token. container@account is how others name places.
-USER_INFO = r"^([a-z0-9+.-]+://[^/]*:[^/]*@|https?://[^/]*@)"
+USER_INFO = r"(?i)^([a-z0-9+.-]+://[^/]*:[^/]*@|https?://[^/]*@)"
 
 
 def no_secret(field: str) -> Rule:
@@ -86,6 +86,24 @@ def no_secret(field: str) -> Rule:
     return Rule(
         cel=f"!has(self.{field}) || !self.{field}.matches(r'{USER_INFO}')",
         message=f"{field} must not hold a user and a password: give the driver its credentials by pod.envFrom with a Secret",
+        field_path=f".{field}",
+        check=check,
+    )
+
+
+WEB = r"(?i)^https?://"
+
+
+def not_of_the_web(field: str) -> Rule:
+    """The URI in `field`, if there is one, is of a place that can be written."""
+
+    def check(model: Any) -> bool:
+        uri = getattr(model, to_snake(field))
+        return uri is None or not re.match(WEB, uri)
+
+    return Rule(
+        cel=f"!has(self.{field}) || !self.{field}.matches(r'{WEB}')",
+        message=f"{field} must be a place that can be written: a folder on a volume or in an object store, not a web address",
         field_path=f".{field}",
         check=check,
     )

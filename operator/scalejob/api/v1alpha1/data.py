@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import Model, Rule, exactly_one, no_secret
+from .base import Model, Rule, exactly_one, no_secret, not_of_the_web
 from .pod import Quantity, quantity
 
 Uri = Annotated[str, Field(min_length=1, max_length=2048)]
@@ -212,7 +212,7 @@ class Output(Model):
         " model.safetensors, model.json and _SUCCESS are written there."
     )
 
-    rules: ClassVar[tuple[Rule, ...]] = (no_secret("uri"),)
+    rules: ClassVar[tuple[Rule, ...]] = (no_secret("uri"), not_of_the_web("uri"))
 
 
 class Checkpoint(Model):
@@ -230,4 +230,4 @@ class Checkpoint(Model):
         " Empty after the end.",
     )
 
-    rules: ClassVar[tuple[Rule, ...]] = (no_secret("uri"),)
+    rules: ClassVar[tuple[Rule, ...]] = (no_secret("uri"), not_of_the_web("uri"))
