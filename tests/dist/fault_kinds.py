@@ -119,14 +119,14 @@ def expect(code: int | None, words: str = "") -> Callable[[Scene], list[str]]:
 
 
 def saved_or_at_once(scene: Scene) -> list[str]:
-    """In the fit the state is saved; before it, the rank ends as without a checkpoint, and the others with it."""
+    """In the fit the state is saved; else the rank ends as without a checkpoint, and the others say that it was told to."""
     if scene.phase == "fit" and scene.step > 0:
         mine = scene.attempt.codes.get(scene.victim)
         alone = [] if mine == ExitCode.PREEMPTED else [f"rank {scene.victim} ended with {mine}"]
         return alone + expect(ExitCode.PREEMPTED, "state saved after SIGTERM at step")(scene)
     if set(scene.attempt.codes.values()) == {ExitCode.PREEMPTED}:
         return []
-    return expect(1, "PeerLost")(scene)
+    return expect(1, "rank {victim} failed: Terminated: ended by signal 15")(scene)
 
 
 def refused(words: str) -> Callable[[Scene], list[str]]:

@@ -42,12 +42,19 @@ def job(folder: Path, *, rows: int = 200_000, restarts: int = 1, **more: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("number", "rank", "exit_code"),
-    [(signal.SIGKILL, 0, -9), (signal.SIGKILL, 2, -9), (signal.SIGTERM, 1, 143)],
-    ids=["kill rank 0", "kill rank 2", "terminate rank 1"],
+    ("number", "rank", "exit_code", "words"),
+    [
+        (signal.SIGKILL, 0, -9, ""),
+        (signal.SIGKILL, 2, -9, ""),
+        (signal.SIGTERM, 0, 143, "rank 0 failed: Terminated: ended by signal 15"),
+        (signal.SIGTERM, 1, 143, "rank 1 failed: Terminated: ended by signal 15"),
+    ],
+    ids=["kill rank 0", "kill rank 2", "terminate rank 0", "terminate rank 1"],
 )
-def test_a_rank_that_is_gone_ends_the_others(tmp_path: Path, number: int, rank: int, exit_code: int) -> None:
-    """Within ten seconds, in the middle of the fit; the others say that they lost a peer."""
+def test_a_rank_that_is_gone_ends_the_others(
+    tmp_path: Path, number: int, rank: int, exit_code: int, words: str
+) -> None:
+    """Within ten seconds, in the middle of the fit; the others say that they lost a peer, and what it said if it could."""
     with running(job(tmp_path, restarts=1000), workers=3) as world:
         world.wait_for_progress("fit", step=2)
         world.processes[rank].send_signal(number)
@@ -55,6 +62,7 @@ def test_a_rank_that_is_gone_ends_the_others(tmp_path: Path, number: int, rank: 
     assert ends[rank].exit_code == exit_code
     for end in ends[:rank] + ends[rank + 1 :]:
         assert (end.exit_code, end.word and end.word.error) == (1, "PeerLost"), end.stderr
+        assert words in (end.word and end.word.message or "")
 
 
 def test_a_stopped_rank_0_is_noticed_though_its_store_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:

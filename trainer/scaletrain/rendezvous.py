@@ -10,7 +10,8 @@ Both go through one key-value store (torch's TCPStore, in rank 0):
     beat/<rank>     how often this rank has looked for the alarm
 
 A collective that waits for a dead or failed rank would hang until its time-out. So each rank has a thread that looks for
-the alarm, and the process ends when it sounds, whatever the main thread is doing. A rank whose process is stopped, or whose
+the alarm, and the process ends when it sounds, whatever the main thread is doing. It is sounded by a rank that fails, and by one
+that ends on a signal, which those that wait for nobody would not miss for long. A rank that is killed or stopped, or whose
 node is cut off, sounds no alarm: rank 0 sounds it when the beats of another rank cease, and the others end when rank 0 does
 not answer. Not noticed: a rank that is alive but makes no progress; its collective's time-out ends that.
 """
@@ -82,20 +83,32 @@ class Meeting:
             threading.Thread(target=task, args=(on_alarm,), name="alarm", daemon=True).start()
 
     def sound_alarm(self, cause: Cause, *, silent: Collection[int] = ()) -> Cause:
-        """Tells all ranks, unless somebody was first. Returns the cause that counts.
+        """Tells all ranks, unless somebody was first, from any thread. Returns the cause that counts.
 
         Rank 0 waits until all others know, but for the `silent`, which never will.
         """
         self._tells.set()
         try:
-            first = Cause.decode(self.store.compare_set("alarm", "", cause.encode()).decode())
-            self.store.set(f"heard/{self._rank.rank}", "1")
+            store = self._own_store()
+            first = Cause.decode(store.compare_set("alarm", "", cause.encode()).decode())
+            store.set(f"heard/{self._rank.rank}", "1")
         except (DistStoreError, DistNetworkError):
             return cause  # rank 0 is gone, the others see that too
         self._stop.set()
         if self._rank.is_first:
-            self._wait_until_heard(self.store, silent)
+            self._wait_until_heard(store, silent)
         return first
+
+    def announce_end(self, word: LastWord) -> None:
+        """Sounds the alarm for a rank that ends on a signal: where nobody waits for it, silence alone would tell of it.
+
+        Returns after FAREWELL_SECONDS at most: the store does not answer if rank 0 is stopped. The others fail as on any loss
+        of a peer, not with the code of a signal that they did not get.
+        """
+        cause = Cause(word=word, exit_code=1)
+        telling = threading.Thread(target=self.sound_alarm, args=(cause,), name="last word", daemon=True)
+        telling.start()
+        telling.join(FAREWELL_SECONDS)
 
     def _wait_until_heard(self, store: Store, silent: Collection[int] = ()) -> None:
         """The store, where others have yet to hear of the alarm, ends with this process."""

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ class Report:
     rank: int
     place: Path | None  # None: nobody looks
     told: Teller  # knows the step
+    tell_others: Callable[[LastWord], None] = lambda word: None  # of an end by a signal, once the ranks have met
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -57,7 +58,7 @@ class Report:
     def terminated(self, signal_number: int) -> NoReturn:
         """Ends the process on a signal: 128 + its number, as a shell says it. Nothing is saved, so it is not PREEMPTED."""
         word = LastWord(rank=self.rank, step=self._step, error="Terminated", message=f"ended by signal {signal_number}")
-        self.end(Cause(word=word, exit_code=128 + signal_number), gives_way=True)
+        self.end(Cause(word=word, exit_code=128 + signal_number), gives_way=True, tell=self.tell_others)
 
     def cause_of(self, error: Exception) -> Cause:
         """What this rank says of its own error. One that nobody foresaw is told with its place."""
@@ -71,8 +72,8 @@ class Report:
         )
         return Cause(word=word, exit_code=error.exit_code if known else 1)
 
-    def end(self, cause: Cause, *, gives_way: bool = False) -> NoReturn:
-        """Leaves the word and ends the process, from any thread: the main thread may be stuck in a collective.
+    def end(self, cause: Cause, *, gives_way: bool = False, tell: Callable[[LastWord], None] | None = None) -> NoReturn:
+        """Leaves the word, `tell`s it and ends the process, from any thread: the main thread may be stuck in a collective.
 
         The processes of a worker share the place: a word that `gives_way` does not replace the one that explains the end.
         """
@@ -81,6 +82,8 @@ class Report:
         if not (gives_way and self._is_taken()):
             self._leave(cause.word)
         say(f"scaletrain: rank {self.rank}: {cause.word.error}: {cause.word.message}")
+        if tell:
+            tell(cause.word)
         leave(cause.exit_code)
 
     @property

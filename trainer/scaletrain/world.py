@@ -30,6 +30,7 @@ def world(
         return
     meeting = meet(rank, has_gpu=has_own_gpu(rank), timeout_seconds=timeout_seconds)
     meeting.watch(report.victim, wished)
+    report.tell_others = meeting.announce_end
     try:
         comm = TorchComm(rank, meeting, settle(choose(rank, backend, meeting.num_gpus)))
         yield comm

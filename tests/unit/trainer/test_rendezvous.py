@@ -4,9 +4,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
+from scalejob.contract import LastWord
 from scaletrain import rendezvous
 from scaletrain.rank import Rank
 from scaletrain.rendezvous import Cause, Meeting
@@ -97,3 +99,31 @@ def test_rank_0_stays_until_all_others_know_why(monkeypatch: pytest.MonkeyPatch,
     want = {2} if sounder == 0 else {2, 0}
     assert {ended.get(timeout=4) for _ in want} == want
     telling.join(5)
+
+
+@pytest.mark.parametrize("leaver", [0, 1])
+def test_the_last_word_of_a_rank_that_ends_on_a_signal_is_heard(leaver: int) -> None:
+    """At once, though its main thread waits for rank 0, or for nobody, and holds its connection to the store."""
+    port = free_port()
+    meetings = [meeting_of(rank, port, hosts=rank == 0) for rank in range(2)]
+    heard: queue.Queue[Cause] = queue.Queue()
+    for meeting in meetings:
+        meeting.watch(heard.put, threading.Event())
+    waiting = threading.Thread(target=meetings[leaver].store.wait, args=(["enough"], timedelta(seconds=30)))
+    waiting.start()
+    meetings[leaver].announce_end(LastWord(rank=leaver, error="Terminated", message="ended by signal 15"))
+    cause = heard.get(timeout=0.7)
+    assert (cause.word.rank, cause.word.error, cause.exit_code) == (leaver, "Terminated", 1)
+    with pytest.raises(queue.Empty):  # who tells need not be told
+        heard.get(timeout=0.3)
+    meetings[1 - leaver].store.set("enough", "1")
+    waiting.join(5)
+
+
+def test_the_last_word_is_not_waited_for_if_rank_0_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is stopped takes connections all the same."""
+    meeting = meeting_of(0, free_port(), hosts=True)
+    monkeypatch.setattr(meeting, "_own_store", threading.Event().wait)
+    began = time.monotonic()
+    meeting.announce_end(LastWord(rank=0))
+    assert time.monotonic() - began < 1
