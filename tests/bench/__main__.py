@@ -33,7 +33,7 @@ SECTIONS: dict[str, Section] = {
     "scaling": scaling,
     "contention": contention,
     "startup": lambda _scale, repeats: startup(repeats),
-    "pods": lambda _scale, _repeats: pods(),
+    "pods": lambda _scale, repeats: pods(repeats),
 }
 
 

@@ -52,10 +52,13 @@ async def measure_on(api: Api, operator: OperatorProcess, pods: int) -> Rate:
     cpu, start = operator.cpu_seconds, time.perf_counter()
     await jobs.create(workers=pods)
     seen: set[str] = set()
-    async for event in api.client.watch(selection, version):
-        seen.add(event.object["metadata"]["name"])
-        if len(seen) == pods:
-            break
+    while len(seen) < pods:  # the API server ends a watch that is slow to read what it sends
+        async for event in api.client.watch(selection, version):
+            version = event.object["metadata"]["resourceVersion"]
+            if event.type != "BOOKMARK":
+                seen.add(event.object["metadata"]["name"])
+            if len(seen) == pods:
+                break
     seconds = time.perf_counter() - start
     await asyncio.sleep(SETTLE_SECONDS)
     return Rate(pods=pods, seconds=seconds, cpu_ms_per_pod=1000 * (operator.cpu_seconds - cpu) / pods)
