@@ -14,12 +14,21 @@ from scaletrain.data.sparse import Shifted, SparseRows
 # Directions of the scaled matrix below this share of the largest one are taken for linear dependence. In terms of the
 # columns of the data it is the square root: 1e-6, as LinearRegression's `tol` in scikit-learn.
 RANK_TOLERANCE = 1e-12
+UNROLLED = 8  # columns
+FEW = 4  # rows that are multiplied one by one
 MEMBERSHIPS = 1 << 22  # of rows in groups at once, on a GPU: 32 MiB of float64
 
 
 def is_on_cpu(value: Tensor) -> bool:
     """Whether numpy can take it, and operations keep a fixed order by themselves."""
     return value.device.type == "cpu"
+
+
+def empty_columns(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """For a matrix to be filled, and columns of 0 at the end that make `gram` a tenth faster: products are computed 8 by 8."""
+    X_ND = torch.empty(rows, -(-columns // UNROLLED) * UNROLLED, dtype=dtype, device=device)
+    X_ND[:, columns:] = 0
+    return X_ND
 
 
 def gram(X_ND: Tensor) -> Tensor:
@@ -37,7 +46,11 @@ def product(A_KN: Tensor, X_ND: Tensor | SparseRows | Shifted) -> Tensor:
         return X_ND.left(A_KN)
     if not is_on_cpu(X_ND):
         return A_KN @ X_ND
-    return torch.from_numpy(np.matmul(A_KN.numpy(), X_ND.numpy()))
+    rows_KN, columns_ND = A_KN.numpy(), X_ND.numpy()
+    if 1 < len(rows_KN) <= FEW:
+        # A product of two matrices copies X first; for two rows that takes three times as long as reading X twice.
+        return torch.from_numpy(np.stack([row_N @ columns_ND for row_N in rows_KN]))
+    return torch.from_numpy(np.matmul(rows_KN, columns_ND))
 
 
 def scores(X_ND: Tensor | SparseRows | Shifted, coef_D: Tensor) -> Tensor:

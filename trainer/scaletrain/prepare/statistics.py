@@ -1,6 +1,6 @@
 """Exact statistics of columns over the blocks of all ranks. NaN counts as missing.
 
-Legend: N rows of a block, D features.
+Legend: N rows of a block, D features, P = D + 1.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.estimators.ends import fold
-from scaletrain.estimators.linalg import gram, product
+from scaletrain.estimators.linalg import empty_columns, gram
 from scaletrain.estimators.moments import ROUNDED, SLACK, fits_single, moments
 from scaletrain.estimators.sample import sample_of
 from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
@@ -74,16 +74,19 @@ def fast_products(comm: Comm, blocks: Blocks) -> Products | None:
         return None
     there_D, rows = sample.mean_D.to(comm.device, torch.float32), float(blocks.num_rows)
 
-    def partial(block: Block) -> list[Tensor]:
-        X_ND = block.X_ND - there_D
-        one_1N = torch.ones(1, len(block), device=block.device)
-        return [gram(X_ND).to(torch.float64), product(one_1N, X_ND)[0].to(torch.float64)]
+    P = len(there_D) + 1
 
-    limit_D = sample.lengths(sample.mean_D)
-    found = sum_blocks_within(comm, blocks, partial, [torch.outer(limit_D, limit_D), limit_D * sample.rows**0.5])
+    def partial(block: Block) -> list[Tensor]:
+        X_NP = empty_columns(len(block), P, torch.float32, block.device)  # (x - mean, 1)
+        torch.sub(block.X_ND, there_D, out=X_NP[:, : P - 1])
+        X_NP[:, P - 1] = 1
+        return [gram(X_NP)[:P, :P].to(torch.float64)]
+
+    limit_P = torch.cat([sample.lengths(sample.mean_D), torch.tensor([sample.rows**0.5], dtype=torch.float64)])
+    found = sum_blocks_within(comm, blocks, partial, [torch.outer(limit_P, limit_P)])
     if found is None:
         return None
-    about_DD, lean_D = found
+    about_DD, lean_D = found[0][:-1, :-1], found[0][:-1, -1]
     if bool((lean_D**2 / rows > about_DD.diagonal() / 2).any()):
         return None
     total_DD = about_DD - torch.outer(lean_D, lean_D) / rows

@@ -20,7 +20,7 @@ from scaletrain.data.sparse import Shifted, SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.estimators.ends import LARGEST, Ends, as_they_are, ends, largest_weight, rounding
 from scaletrain.estimators.limits import is_wide
-from scaletrain.estimators.linalg import gram, product, scores, squares_about
+from scaletrain.estimators.linalg import empty_columns, gram, product, scores, squares_about
 from scaletrain.estimators.moments import CANCELLED, CANCELLED_SQUARE, ROUNDED, SLACK, fits_single, row_weights
 from scaletrain.estimators.sample import sample_means, sample_of
 from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
@@ -94,7 +94,8 @@ class LeastSquares:
 
     def _products(self, dtype: torch.dtype) -> Callable[[Block], list[Tensor]]:
         constant_C = torch.nonzero(self.is_constant_D).flatten().to(self.comm.device)
-        return lambda block: [gram(self._columns(block, dtype, constant_C)).to(torch.float64)]
+        Q = len(self.norm_Q)
+        return lambda block: [gram(self._columns(block, dtype, constant_C))[:Q, :Q].to(torch.float64)]
 
     def residuals(self, point_P: Tensor) -> tuple[Tensor, float]:
         """Half the negative gradient of the sum of squares (P,), and that sum, in float64."""
@@ -151,9 +152,9 @@ class LeastSquares:
         return of
 
     def _columns(self, block: Block, dtype: torch.dtype, constant_C: Tensor) -> Tensor:
-        """sqrt(c) * (x - shift, 1, y - shift_y), shape (N, Q); 0 in the columns at some places."""
+        """sqrt(c) * (x - shift, 1, y - shift_y), and columns of 0; 0 as well in the columns at some places."""
         D = len(self.shift_D)
-        columns_NQ = torch.empty(len(block), D + 2, dtype=dtype, device=block.device)
+        columns_NQ = empty_columns(len(block), D + 2, dtype, block.device)
         torch.sub(block.X_ND, self.shift_D.to(block.device, dtype), out=columns_NQ[:, :D])
         columns_NQ[:, D] = 1
         columns_NQ[:, D + 1] = block.y_N.to(torch.float64) - self.shift_y
