@@ -7,7 +7,7 @@ Legend: N rows of a block, O of them open, M changed their cluster, D features, 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from scaletrain.estimators.linalg import add_by_group
 from scaletrain.estimators.moments import SLACK, row_weights
 from scaletrain.exact import sum_blocks
 
-from .nearest import Points, RowState, square_bound, squared_distances
+from .inertia import inertia, inertia_of_means
+from .nearest import Points, RowState, squared_distances
 from .rows import Moved, Rows
+from .sums import Sums, point_bound, total_bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,36 +42,6 @@ class Limits:
 
     tolerance: float
     max_iterations: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sums:
-    """Of the rows of each cluster, float64."""
-
-    point_KD: Tensor  # weight * point
-    weight_K: Tensor
-    count_K: Tensor  # rows with a weight above 0
-
-    @classmethod
-    def zeros(cls, C_KD: Tensor) -> "_Sums":
-        zero_K = torch.zeros(len(C_KD), dtype=torch.float64)
-        return cls(point_KD=torch.zeros(C_KD.shape, dtype=torch.float64), weight_K=zero_K, count_K=zero_K)
-
-    def plus(self, point_KD: Tensor, weight_K: Tensor, count_K: Tensor) -> "_Sums":
-        """Clusters without rows become exactly 0, whatever rounding left."""
-        count_K = self.count_K + count_K
-        some_K = count_K > 0
-        return _Sums(
-            point_KD=(self.point_KD + point_KD) * some_K[:, None],
-            weight_K=(self.weight_K + weight_K) * some_K,
-            count_K=count_K,
-        )
-
-    def means(self) -> Tensor:
-        """Means by cluster; a cluster without weight gets that of the heaviest one, as in scikit-learn."""
-        has_weight_K = self.weight_K > 0
-        mean_KD = self.point_KD / torch.where(has_weight_K, self.weight_K, 1.0)[:, None]
-        return torch.where(has_weight_K[:, None], mean_KD, mean_KD[self.weight_K.argmax()])
 
 
 def lloyd(
@@ -103,17 +75,14 @@ def lloyd(
             is_close=_agree(data, shift <= limits.tolerance),
         )
         checkpoint.offer(at.n_iter, at.model(), at.rest)
-        report(at.n_iter, _inertia_of_means(data, sums))
-    if not at.is_strict:
-        rows.travel(at.before_KD, at.C_KD)
-        rows.assign_all(at.C_KD)
-    inertia, count_K = _assess(data, at.C_KD, rows.label)
+        report(at.n_iter, inertia_of_means(data, sums))
+    sums = at.sums if at.is_strict else at.sums.plus(*_changes(data, at, rows)[0])
     return Clustering(
         C_KD=at.C_KD,
-        inertia=inertia,
+        inertia=inertia(data, at.C_KD, sums, rows.label, at.n_iter + 1),
         n_iter=at.n_iter,
         converged=at.is_done,
-        num_distinct=int((count_K > 0).sum()),
+        num_distinct=_num_distinct(data, sums, rows.label),
     )
 
 
@@ -123,7 +92,7 @@ class _Iterate:
 
     C_KD: Tensor
     before_KD: Tensor
-    sums: _Sums  # of the rows by their labels
+    sums: Sums  # of the rows by their labels
     n_iter: int
     is_strict: bool  # no label has changed
     is_close: bool  # the centres have moved by at most the tolerance
@@ -134,7 +103,7 @@ class _Iterate:
 
     @classmethod
     def started(cls, C_KD: Tensor) -> "_Iterate":
-        return cls(C_KD=C_KD, before_KD=C_KD, sums=_Sums.zeros(C_KD), n_iter=0, is_strict=False, is_close=False)
+        return cls(C_KD=C_KD, before_KD=C_KD, sums=Sums.zeros(C_KD), n_iter=0, is_strict=False, is_close=False)
 
     @classmethod
     def restored(cls, saved: State) -> "_Iterate":
@@ -142,7 +111,9 @@ class _Iterate:
         return cls(
             C_KD=saved["centers"],
             before_KD=saved["before"],
-            sums=_Sums(point_KD=saved["points"], weight_K=saved["weights"], count_K=saved["counts"]),
+            sums=Sums(
+                point_KD=saved["points"], weight_K=saved["weights"], count_K=saved["counts"], square=saved["square"]
+            ),
             n_iter=n_iter,
             is_strict=bool(is_strict),
             is_close=bool(is_close),
@@ -157,53 +128,55 @@ class _Iterate:
             "points": self.sums.point_KD,
             "weights": self.sums.weight_K,
             "counts": self.sums.count_K,
+            "square": self.sums.square,
             "loop": torch.tensor([self.n_iter, self.is_strict, self.is_close]),
         }
 
 
 def _changes(data: Points, at: _Iterate, rows: Rows) -> tuple[list[Tensor], int]:
-    """Assigns all rows anew. Returns the changes of the sums by cluster (points, weights, counts), and how many rows moved."""
-    shape_KD = at.C_KD.shape
+    """Assigns all rows anew. Returns the changes of the sums, and how many rows moved."""
+    shape_KD, K = at.C_KD.shape, len(at.C_KD)
     rows.travel(at.before_KD, at.C_KD)
     assign = rows.step(at.C_KD)
 
     def partial(block: Block) -> list[Tensor]:
         moved = assign(block)
-        changes = [
-            torch.zeros(shape, dtype=torch.float64, device=block.device) for shape in (shape_KD, (len(at.C_KD), 2))
-        ]
-        if len(moved.row_M):
-            row_M = None if len(moved.row_M) == len(block) else moved.row_M
-            _move(changes, _terms(data.of(block, row_M), block.weight_N, moved.row_M), moved)
-        return [*changes, torch.tensor(float(len(moved.row_M)), dtype=torch.float64).to(block.device)]
+        change = [torch.zeros(shape, dtype=torch.float64, device=block.device) for shape in (shape_KD, (K, 2), (), ())]
+        if moved.row_M.numel():
+            _move(change, data.of(block, None if moved.row_M.numel() == len(block) else moved.row_M), block, moved)
+        return change
 
-    n = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
-    point_D = 2 * SLACK * (data.weight * data.square_D).sqrt()  # bounds sums of weight * point, by Cauchy and Schwarz
-    tail_2 = 2 * SLACK * torch.tensor([data.weight, float(n)], dtype=torch.float64)
-    bounds = [point_D.expand(shape_KD), tail_2.expand(len(at.C_KD), 2), n]
-    point_KD, tail_K2, moved = sum_blocks(data.comm, data.blocks, partial, bounds)
-    return [point_KD, tail_K2[:, 0], tail_K2[:, 1]], int(moved)
+    rows_bound = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
+    tail_2 = 2 * SLACK * torch.tensor([data.weight, float(rows_bound)], dtype=torch.float64)
+    bounds = [point_bound(data).expand(shape_KD), tail_2.expand(K, 2), total_bound(data), rows_bound]
+    point_KD, tail_K2, square, moved = sum_blocks(data.comm, data.blocks, partial, bounds)
+    return [point_KD, tail_K2[:, 0], tail_K2[:, 1], square], int(moved)
 
 
-def _terms(X_MD: Tensor, weight_N: Tensor | None, row_M: Tensor) -> list[Tensor]:
-    """What rows add to the sums of their cluster, float64: weight * point, and the weight beside 1 if it is above 0."""
-    X_MD = X_MD.to(torch.float64)
-    if weight_N is None:
-        return [X_MD, torch.ones(len(row_M), 2, dtype=torch.float64, device=X_MD.device)]
-    weight_M = weight_N.index_select(0, row_M)
-    return [X_MD * weight_M[:, None], torch.stack([weight_M, (weight_M > 0).to(torch.float64)], dim=1)]
-
-
-def _move(sums: list[Tensor], terms: list[Tensor], moved: Moved) -> None:
-    """Adds terms to the sums of the new clusters and takes them from those of the old ones, in place."""
+def _move(change: list[Tensor], X_MD: Tensor, block: Block, moved: Moved) -> None:
+    """Adds the rows to what changes for their new clusters and takes them from that for the old ones, in place: sums of
+    weight * point; of the weight beside 1 if it is above 0; of weight * point^2, which no move changes; of rows."""
+    point_KD, tail_K2, square, count = change
     had_cluster = bool(moved.old_M[0] >= 0)  # all rows have one, or none
-    for sum_K, term_M in zip(sums, terms, strict=True):
+    X_MD = X_MD.to(torch.float64)
+    if block.weight_N is None:
+        count_K = torch.bincount(moved.new_M, minlength=len(tail_K2))
+        tail_K2 += (count_K - torch.bincount(moved.old_M, minlength=len(tail_K2)) if had_cluster else count_K)[:, None]
+        terms = [(point_KD, X_MD)]
+    else:
+        weight_M = block.weight_N.index_select(0, moved.row_M)
+        tail_M2 = torch.stack([weight_M, (weight_M > 0).to(torch.float64)], dim=1)
+        terms = [(point_KD, X_MD * weight_M[:, None]), (tail_K2, tail_M2)]
+    for sum_K, term_M in terms:
         add_by_group(sum_K, moved.new_M, term_M)
         if had_cluster:
             add_by_group(sum_K, moved.old_M, term_M, alpha=-1)
+    if not had_cluster:
+        square += torch.dot(X_MD.flatten(), terms[0][1].flatten())
+    count += moved.row_M.numel()
 
 
-def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums:
+def _relocate(data: Points, C_KD: Tensor, sums: Sums, label: RowState) -> Sums:
     """Gives each empty cluster one of the rows farthest from their centres, as scikit-learn does.
 
     Nothing changes if no row is away from its centre: there are fewer distinct rows than clusters.
@@ -219,7 +192,7 @@ def _relocate(data: Points, C_KD: Tensor, sums: _Sums, label: RowState) -> _Sums
         point_KD[owner] -= x_D * weight
         weight_K[owner] -= weight
         point_KD[empty], weight_K[empty] = x_D * weight, weight
-    return _Sums(point_KD=point_KD, weight_K=weight_K, count_K=sums.count_K)
+    return replace(sums, point_KD=point_KD, weight_K=weight_K)
 
 
 def _farthest(data: Points, C_KD: Tensor, label: RowState, count: int) -> list[Tensor]:
@@ -245,25 +218,16 @@ def _first(columns: list[Tensor], count: int) -> list[Tensor]:
     return [column[order] for column in columns]
 
 
-def _assess(data: Points, C_KD: Tensor, label: RowState) -> tuple[float, Tensor]:
-    """The exact inertia and the rows of each cluster."""
-
-    there_KD = C_KD.to(data.comm.device)
-
-    def partial(block: Block) -> list[Tensor]:
-        label_N = label.of(block)
-        inertia = row_weights(block) @ squared_distances(data.of(block), there_KD, label_N)
-        return [inertia, torch.bincount(label_N, minlength=len(C_KD)).to(torch.float64)]
-
-    count = torch.full((len(C_KD),), float(data.blocks.num_rows), dtype=torch.float64)
-    inertia, count_K = sum_blocks(data.comm, data.blocks, partial, [square_bound(data, C_KD), count])
-    return float(inertia), count_K
-
-
-def _inertia_of_means(data: Points, sums: _Sums) -> float:
-    """For progress, without a pass: sum w |x|^2 - sum_k |sum_k w x|^2 / W_k. Loses digits if clusters are tight."""
-    weight_K = torch.where(sums.weight_K > 0, sums.weight_K, 1.0)
-    return max(0.0, float(data.square_D.sum() - ((sums.point_KD**2).sum(1) / weight_K).sum()))
+def _num_distinct(data: Points, sums: Sums, label: RowState) -> int:
+    """Clusters that have rows, be it of weight 0, as scikit-learn counts them."""
+    has_rows_K = sums.count_K > 0
+    if data.num_weighted < data.blocks.num_rows and not bool(has_rows_K.all()):
+        K = len(has_rows_K)
+        found_K = torch.zeros(K, dtype=torch.int64)
+        for count_K in data.blocks.featureless.map(lambda block: torch.bincount(label.of(block), minlength=K).cpu()):
+            found_K += count_K
+        has_rows_K = data.comm.all_reduce(found_K) > 0
+    return int(has_rows_K.sum())
 
 
 def _agree(data: Points, verdict: bool) -> bool:
