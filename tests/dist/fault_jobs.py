@@ -41,6 +41,18 @@ def _of_files(folder: Path, columns: dict[str, np.ndarray], workload: dict[str, 
     return {"workload": workload, "data": {"files": {"uri": str(path), **files}}, **GIVEN}
 
 
+def on_disk(job: Callable[[Path], Spec]) -> Callable[[Path], Spec]:
+    """The same job, whose ranks keep their rows in files."""
+
+    def spec(folder: Path) -> Spec:
+        cache = folder / "cache"
+        cache.mkdir(parents=True, exist_ok=True)
+        found = job(folder)
+        return found | {"data": found["data"] | {"cache": {"mode": "always", "path": str(cache)}}}
+
+    return spec
+
+
 KMEANS = "kmeans"
 JOBS: dict[str, Callable[[Path], Spec]] = {
     KMEANS: synthetic(
@@ -68,3 +80,4 @@ JOBS: dict[str, Callable[[Path], Spec]] = {
         regression={"rows": 400_000, "features": 40},
     ),
 }
+ON_DISK = {f"{name}, rows on disk": on_disk(job) for name, job in JOBS.items()}

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from scalejob.contract import ExitCode
 from scaletrain.checkpoint import NAME
 from tests.dist.attempts import Attempt
-from tests.dist.fault_jobs import JOBS, KMEANS, Spec, few_rows, sorted_by_class
+from tests.dist.cached_rows import cut_rows, has_rows
+from tests.dist.fault_jobs import JOBS, KMEANS, ON_DISK, Spec, few_rows, sorted_by_class
+from tests.dist.raising import STRIKE
 
 TMPFS_BYTES = 4 << 20
 
@@ -44,6 +46,12 @@ class Scene:
     @property
     def checkpoint(self) -> Path:
         return Path(self.spec["checkpoint"].get("uri", self.output), NAME)
+
+    @property
+    def cache(self) -> Path | None:
+        """Where ranks keep their rows. None: in memory."""
+        given = self.spec["data"].get("cache")
+        return Path(given["path"]) if given else None
 
     @property
     def has_succeeded(self) -> bool:
@@ -75,6 +83,16 @@ def freeze(scene: Scene) -> None:
         for rank in ranks:
             scene.attempt.send(rank, number)
         time.sleep(pause)
+
+
+def cut_rows_of_one(scene: Scene) -> None:
+    """Of the victim, or of another rank if that has none: the file in which its rows are is cut."""
+    assert scene.cache
+    pids = scene.attempt.pids
+    with_rows = [rank for rank in range(scene.workers) if has_rows(pids[rank], scene.cache)]
+    if with_rows:
+        scene.victim = scene.rng.choice(with_rows)
+        cut_rows(pids[scene.victim], scene.cache)
 
 
 def fill(folder: Callable[[Scene], Path]) -> Callable[[Scene], None]:
@@ -114,6 +132,19 @@ def expect(code: int | None, words: str = "") -> Callable[[Scene], list[str]]:
         return [f"rank {rank} ended with {found}, not {code}" for rank, found in codes.items() if found != code] + [
             f"rank {rank} says {said[rank]!r}, not {wanted!r}" for rank in scene.others if wanted not in said[rank]
         ]
+
+    return complaints
+
+
+def fails_alone(error: str, words: str) -> Callable[[Scene], list[str]]:
+    """The victim with exit code 1 and that message, in which {cache} is the folder of the rows; the others say so."""
+
+    def complaints(scene: Scene) -> list[str]:
+        wanted = f"{error}: {words.format(cache=scene.cache)}"
+        code, said = scene.attempt.codes.get(scene.victim), scene.attempt.messages()[scene.victim]
+        is_right = code == 1 and said.startswith(wanted)
+        own = [] if is_right else [f"rank {scene.victim} ended with {code}, says {said!r}, not {wanted!r}"]
+        return own + expect(1, f"rank {scene.victim} failed: {wanted}")(scene)
 
     return complaints
 
@@ -187,15 +218,15 @@ class Kind:
     wrong: Callable[[Scene], list[str]] = field(default=lambda scene: [])
     survives: bool = False
     spares_victim: bool = False  # it is not waited for: it is stopped
-    job: str | None = None  # None: one of JOBS
+    jobs: Sequence[str] = ()  # one of these; none: of JOBS
     before: Callable[[Scene], None] = repair_nothing
     repair: Callable[[Scene], None] = repair_nothing
     small: str | None = None  # "output" or "checkpoint": lies on a small file system
-    only_in_fit: bool = False
+    only_in_fit: bool = False  # strikes after its first step
 
 
 OWN_JOBS = {"one class on each rank": sorted_by_class, "few rows": few_rows}
-ALL_JOBS = JOBS | OWN_JOBS
+ALL_JOBS = JOBS | ON_DISK | OWN_JOBS
 LOST = expect(1, "PeerLost")
 
 KINDS = (
@@ -207,6 +238,12 @@ KINDS = (
         spares_victim=True,
     ),
     Kind(name="SIGTERM", strike=send(signal.SIGTERM), wrong=saved_or_at_once),
+    Kind(
+        name="exception in the fit",
+        strike=send(STRIKE),
+        wrong=fails_alone("Struck", "struck by a test ("),  # and the place
+        only_in_fit=True,
+    ),
     Kind(name="slow rank", strike=stop_and_continue, survives=True),
     Kind(name="all ranks stopped and continued", strike=freeze, survives=True),
     Kind(
@@ -214,14 +251,19 @@ KINDS = (
         before=spoil_a_row,
         wrong=refused("c3"),
         repair=mend,
-        job="one class on each rank",
+        jobs=["one class on each rank"],
     ),
-    Kind(name="one class on each rank, SIGKILL", strike=send(signal.SIGKILL), wrong=LOST, job="one class on each rank"),
+    Kind(
+        name="one class on each rank, SIGKILL",
+        strike=send(signal.SIGKILL),
+        wrong=LOST,
+        jobs=["one class on each rank"],
+    ),
     Kind(
         name="ranks without rows, k above a rank's rows, SIGKILL",
         strike=send(signal.SIGKILL),
         wrong=LOST,
-        job="few rows",
+        jobs=["few rows"],
     ),
     Kind(
         name="disk of the checkpoint full",
@@ -236,5 +278,12 @@ KINDS = (
         repair=remove_filler,
         small="output",
     ),
-    Kind(name="checkpoint damaged", strike=kill_all_and_damage, job=KMEANS, only_in_fit=True),
+    Kind(name="checkpoint damaged", strike=kill_all_and_damage, jobs=[KMEANS], only_in_fit=True),
+    Kind(
+        name="cache damaged",
+        strike=cut_rows_of_one,
+        wrong=fails_alone("CacheLost", "the cache of rows in {cache} is damaged"),
+        jobs=tuple(ON_DISK),
+        only_in_fit=True,
+    ),
 )

@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from scalejob.contract import ENV_TERMINATION_LOG, Env, LastWord
+from tests.dist import raising
 from tests.dist.world import rank_environments
 
 
 class Forks:
-    """`scaletrain.forkserver` and its end of the socket."""
+    """`scaletrain.forkserver`, as `tests.dist.raising` has it, and its end of the socket."""
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._codes: dict[int, int] = {}
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "scaletrain.forkserver", str(theirs.fileno())],
+                [sys.executable, "-P", raising.__file__, str(theirs.fileno())],
                 env=os.environ | {Env.OMP_NUM_THREADS: "1"},
                 pass_fds=[theirs.fileno()],
             )

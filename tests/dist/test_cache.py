@@ -1,9 +1,7 @@
 """Rows on a disk instead of in memory, in real jobs."""
 
-import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scalejob.contract import ENV_TERMINATION_LOG, LastWord
+from tests.dist.cached_rows import cut_rows
 from tests.dist.forked import model_sha
 from tests.dist.world import rank_environments, running
 from tests.memory_group import memory_group, why_not
@@ -65,25 +64,12 @@ def test_a_cache_that_is_damaged_ends_the_job(tmp_path: Path) -> None:
     }
     with running(endless, 2) as world:
         world.wait_for_progress("fit", 1)
-        cut_rows(world.processes[1].pid)
+        cut_rows(world.processes[1].pid, tmp_path)
         ends = world.wait()
     assert [end.exit_code for end in ends] == [1, 1]
     assert ends[1].word is not None
     assert ends[1].word.error == "CacheLost"
     assert f"the cache of rows in {tmp_path} is damaged" in (ends[1].word.message or "")
-
-
-def cut_rows(pid: int) -> None:
-    """Cuts the largest file without a name, which is reached through the process that has it open.
-
-    The others hold what K-Means keeps of each row, come and go with each of its starts, and cannot be cut without a signal.
-    """
-    sizes = {}
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed since it was listed
-            if "(deleted)" in str(file.readlink()):
-                sizes[file] = file.stat().st_size
-    os.truncate(max(sizes, key=lambda file: sizes[file]), 100)
 
 
 def test_rows_that_do_not_fit_are_learned_from(tmp_path: Path) -> None:

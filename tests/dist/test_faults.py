@@ -6,7 +6,16 @@ from tests.dist.fault_jobs import KMEANS
 from tests.dist.fault_kinds import KINDS
 from tests.dist.faults import run
 
-QUICK = ("SIGKILL", "SIGSTOP", "SIGTERM", "slow rank", "bad row", "checkpoint damaged")
+QUICK = (
+    "SIGKILL",
+    "SIGSTOP",
+    "SIGTERM",
+    "exception in the fit",
+    "slow rank",
+    "bad row",
+    "checkpoint damaged",
+    "cache damaged",
+)
 
 
 @pytest.mark.timeout(120)
