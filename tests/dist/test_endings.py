@@ -62,7 +62,7 @@ def test_a_rank_that_is_gone_ends_the_others(
     assert ends[rank].exit_code == exit_code
     for end in ends[:rank] + ends[rank + 1 :]:
         assert (end.exit_code, end.word and end.word.error) == (1, "PeerLost"), end.stderr
-        assert words in (end.word and end.word.message or "")
+        assert words in ((end.word and end.word.message) or "")
 
 
 def test_a_stopped_rank_0_is_noticed_though_its_store_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
