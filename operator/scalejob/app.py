@@ -11,7 +11,8 @@ object. A role for the operator therefore needs:
     (core)        services           create get
     (core)        events             create patch
 
-in a ClusterRole, or in a Role of each namespace that is given by --namespace. The CRD is looked for once: kopf starts when
+in a ClusterRole, or in a Role of each namespace that is given by --namespace; with --lease also create, get and patch for leases
+(coordination.k8s.io) in a Role of that one's namespace. The CRD is looked for once: kopf starts when
 ScaleJobs can be listed, and the process ends if the watch is refused later.
 """
 

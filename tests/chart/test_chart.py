@@ -102,10 +102,12 @@ def test_crd_is_optional(render: Render):
     assert "CustomResourceDefinition" not in {o["kind"] for o in render("crds.install=false")}
 
 
-def test_never_two_operators(render: Render):
-    """Without leader election a rollout must stop the old operator first."""
-    spec = deployment(render())["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+def test_replicas_elect_one(render: Render):
+    """All have the same Lease, also where there is one: a rollout starts the new operator before the old one has ended."""
+    objects = render("replicas=2")
+    assert deployment(objects)["spec"]["replicas"] == 2
+    assert "--lease=system/scalejob-operator" in operator(objects)["args"]
+    assert "--lease=system/scalejob-operator" in operator(render())["args"]
 
 
 def test_digest_wins(render: Render):

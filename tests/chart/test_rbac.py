@@ -23,7 +23,7 @@ def grants(role: Object) -> dict[tuple[str, str], set[str]]:
     """(API group, resource) -> verbs."""
     found: dict[tuple[str, str], set[str]] = {}
     for rule in role["rules"]:
-        assert set(rule) == {"apiGroups", "resources", "verbs"}, "neither URLs nor single names"
+        assert set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"}, "no URLs"
         for group, resource in product(rule["apiGroups"], rule["resources"]):
             found.setdefault((group, resource), set()).update(rule["verbs"])
     return found
@@ -41,6 +41,17 @@ def test_operator_may_do_what_it_does(render: Render, settings: tuple[str, ...])
 
 
 @pytest.mark.parametrize("settings", SCOPES, ids=["cluster", "namespaces"])
+def test_one_lease(render: Render, settings: tuple[str, ...]):
+    """The operator reads and writes the Lease of its own name in its own namespace, and no other."""
+    (role,) = roles(render(*settings), "scalejob-operator-lease")
+    assert (role["kind"], role["metadata"]["namespace"]) == ("Role", "system")
+    assert [(set(rule["verbs"]), rule.get("resourceNames")) for rule in role["rules"]] == [
+        ({"create"}, None),
+        ({"get", "patch"}, ["scalejob-operator"]),
+    ]
+
+
+@pytest.mark.parametrize("settings", SCOPES, ids=["cluster", "namespaces"])
 def test_nothing_dangerous(render: Render, settings: tuple[str, ...]):
     """No rule of the chart reaches Secrets, everything at once, other identities or the inside of Pods."""
     rendered = [o for o in render(*settings) if o["kind"] in ("Role", "ClusterRole")]
@@ -50,10 +61,10 @@ def test_nothing_dangerous(render: Render, settings: tuple[str, ...]):
 
 
 def test_namespaces_need_no_cluster_role(render: Render):
-    """With a list of namespaces the operator has a Role and a binding in each, and nothing in the cluster."""
+    """With a list of namespaces the operator has a Role and a binding in each and in its own, and nothing in the cluster."""
     objects = render("watch.namespaces={team-a,team-b}", "rbac.aggregate=false")
     where = sorted((o["kind"], o["metadata"].get("namespace")) for o in objects if "Role" in o["kind"])
-    assert where == [(kind, ns) for kind in ("Role", "RoleBinding") for ns in ("team-a", "team-b")]
+    assert where == [(kind, ns) for kind in ("Role", "RoleBinding") for ns in ("system", "team-a", "team-b")]
 
 
 @pytest.mark.parametrize("settings", SCOPES, ids=["cluster", "namespaces"])

@@ -261,6 +261,19 @@ class OperatorProcess:
         """SIGTERM; returns the exit code."""
         return self._end(signal.SIGTERM)
 
+    def freeze(self) -> None:
+        """SIGSTOP: as on a machine that stands still."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def wait(self) -> int:
+        """Until it has ended by itself; returns the exit code."""
+        assert self._process
+        code, self._process = self._process.wait(timeout=30), None
+        return code
+
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -273,11 +286,12 @@ class OperatorProcess:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _end(self, how: signal.Signals) -> int:
+        self._signal(how)
+        return self.wait()
+
+    def _signal(self, how: signal.Signals) -> None:
         assert self._process
         self._process.send_signal(how)
-        code = self._process.wait(timeout=30)
-        self._process = None
-        return code
 
     async def _wait_ready(self) -> None:
         deadline = time.monotonic() + 30

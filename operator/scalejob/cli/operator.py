@@ -14,6 +14,15 @@ from scalejob.kube.config import ConfigError
 _option = functools.partial(click.option, show_default=True, show_envvar=True)
 
 
+def _lease(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    namespace, slash, name = value.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise click.BadParameter(f"a namespace and a name with a slash between them are needed, not {value!r}")
+    return namespace, name
+
+
 @click.command("operator", context_settings={"auto_envvar_prefix": "SCALEJOB_OPERATOR"})
 @_option(
     "--namespace",
@@ -45,6 +54,13 @@ _option = functools.partial(click.option, show_default=True, show_envvar=True)
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     help="The least severe lines to log.",
+)
+@_option(
+    "--lease",
+    metavar="NAMESPACE/NAME",
+    callback=_lease,
+    show_default="none: there is one replica",
+    help="Lease by which several replicas elect the one that acts.",
 )
 @_option(
     "--kubeconfig",

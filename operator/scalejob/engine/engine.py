@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from scalejob.contract import KIND, LABEL_JOB
@@ -12,6 +14,7 @@ from scalejob.kube.backoff import backoff
 from scalejob.kube.client import PODS, Client, Object, Selection
 from scalejob.kube.config import load_config
 from scalejob.kube.errors import ApiError, Forbidden, NotFound
+from scalejob.kube.lease import Elector, LeaseLost
 from scalejob.kube.limiter import TokenBucket
 from scalejob.kube.reflector import Reflector
 from scalejob.kube.store import Entry, Store
@@ -45,10 +48,12 @@ class Engine:
     `async with engine.running()` starts it; `failed` is set when a part of it has died: then the process should end.
     """
 
-    def __init__(self, options: Options, client: Client, metrics: Metrics) -> None:
+    def __init__(self, options: Options, client: Client, metrics: Metrics, elector: Elector | None = None) -> None:
+        """With an elector all is read and kept up to date at once, and acted on when the lease is held."""
         self._options = options
         self._client = client
         self._metrics = metrics
+        self._elector = elector
         self._queue = WorkQueue()
         self.jobs = JobStore(self._queue.add)
         self.listed = asyncio.Event()
@@ -59,7 +64,7 @@ class Engine:
         self._progress = ProgressPoller(self._queue.add)
         self._events = EventRecorder(client)
         self._reconciler = self._new_reconciler()
-        metrics.follow(self.jobs, self._queue.__len__)
+        metrics.follow(self.jobs, self._queue.__len__, lambda: elector is None or elector.is_leading)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -72,6 +77,8 @@ class Engine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._elector:
+                await self._elector.release()
 
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         return [
@@ -79,6 +86,7 @@ class Engine:
             self._resync(),
             self._progress.run(),
             self._events.run(),
+            *([self._elector.run()] if self._elector else []),
             *(self._work() for _ in range(self._options.workers)),
         ]
 
@@ -86,6 +94,9 @@ class Engine:
         """A part that ends by itself is a defect: say so and let the process end, since half an operator is worse than none."""
         try:
             await part
+        except LeaseLost as error:
+            logger.error("ending: another replica goes on", extra={"error": str(error)})
+            self.failed.set()
         except Exception:
             logger.exception("a part of the operator has died")
             self.failed.set()
@@ -116,6 +127,8 @@ class Engine:
         """One worker."""
         for reflector in self._reflectors:
             await reflector.synced.wait()
+        if self._elector:
+            await self._elector.acquired.wait()
         while True:
             key = await self._queue.get()
             started = time.monotonic()
@@ -181,12 +194,22 @@ class Engine:
 @asynccontextmanager
 async def open_engine(options: Options) -> AsyncIterator[tuple[Engine, Client]]:
     """A running engine and its client. Raises ConfigError."""
-    metrics = Metrics()
-    limiter = TokenBucket(qps=options.qps, burst=options.burst)
-    async with Client(load_config(options.kubeconfig), limiter=limiter, observe=metrics.observe_request) as client:
-        engine = Engine(options, client, metrics)
-        async with engine.running():
-            yield engine, client
+    metrics, config = Metrics(), load_config(options.kubeconfig)
+    async with AsyncExitStack() as stack:
+        elector = None
+        if options.lease:
+            # Of its own: a renewal must not wait behind other requests.
+            own = await stack.enter_async_context(Client(config, observe=metrics.observe_request))
+            elector = Elector(own, *options.lease, identity=f"{socket.gethostname()}_{secrets.token_hex(4)}")
+        client = Client(
+            config,
+            limiter=TokenBucket(qps=options.qps, burst=options.burst),
+            observe=metrics.observe_request,
+            may_write=(lambda: elector.is_leading) if elector else None,
+        )
+        engine = Engine(options, await stack.enter_async_context(client), metrics, elector)
+        await stack.enter_async_context(engine.running())
+        yield engine, client
 
 
 def trim_pod(body: Object) -> Entry[Pod] | None:

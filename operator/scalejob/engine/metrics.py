@@ -35,12 +35,11 @@ class Metrics:
         self.reconcile_duration = self._histogram("reconcile_duration", "One reconcile.", _RECONCILE_BUCKETS)
         self.reconcile_errors = self._counter("reconcile_errors", "Reconciles that failed and will be tried again.")
 
-    def follow(self, jobs: JobStore, depth: Callable[[], int]) -> None:
-        """Show the jobs and the depth of the queue as they are at the time of a scrape."""
+    def follow(self, jobs: JobStore, depth: Callable[[], int], is_leading: Callable[[], bool]) -> None:
+        """Show the jobs, the depth of the queue and who leads as they are at the time of a scrape."""
         self.registry.register(_JobCollector(jobs))
         self._gauge("queue_depth", "Jobs that wait for a worker.").set_function(depth)
-        # One process, no election: whoever runs leads.
-        self._gauge("leader", "1 if this process acts on jobs.").set(1)
+        self._gauge("leader", "1 if this process acts on jobs.").set_function(is_leading)
 
     def observe_request(self, verb: str, resource: str, code: int, _seconds: float) -> None:
         """One request to the API server; code 0: no answer."""

@@ -10,6 +10,7 @@ class Options:
     trainer_image: str
     namespaces: tuple[str, ...] = ()  # empty: all
     kubeconfig: str | None = None
+    lease: tuple[str, str] | None = None  # namespace and name; None: there is one replica
     qps: float = 200.0
     burst: int = 400
     workers: int = 8

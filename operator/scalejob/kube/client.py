@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 
 from .config import ClusterConfig, TokenFile
-from .errors import ServerError, TooManyRequests, Unreachable, error_of, error_of_status
+from .errors import NotLeading, ServerError, TooManyRequests, Unreachable, error_of, error_of_status
 from .limiter import TokenBucket
 
 Object = dict[str, Any]
@@ -85,10 +85,17 @@ class Client:
     """A context manager. Every method raises ApiError only; see `errors` for what to do then."""
 
     def __init__(
-        self, config: ClusterConfig, *, limiter: TokenBucket | None = None, observe: RequestObserver | None = None
+        self,
+        config: ClusterConfig,
+        *,
+        limiter: TokenBucket | None = None,
+        observe: RequestObserver | None = None,
+        may_write: Callable[[], bool] | None = None,
     ) -> None:
+        """`may_write` is asked before each request that changes something, after the wait for the limiter: NotLeading if not."""
         self._config = config
         self._limiter = limiter or TokenBucket(qps=200, burst=400)
+        self._may_write = may_write or (lambda: True)
         self._observe = observe or (lambda verb, resource, code, seconds: None)
         self._token_file = TokenFile(config.token_path, time.monotonic) if config.token_path else None
         self.session: aiohttp.ClientSession
@@ -200,6 +207,8 @@ class Client:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request under the rate limit; failures of every kind leave as ApiError."""
         await self._limiter.acquire()
+        if verb in _WRITES and not self._may_write():
+            raise NotLeading(f"{verb} {path} was not sent: this replica does not lead")
         started, code = time.monotonic(), 0
         headers = _MERGE_PATCH if verb == "patch" else _JSON
         data = orjson.dumps(body) if body is not None else None
@@ -236,6 +245,7 @@ class Client:
         return self._token_file.get() if self._token_file else self._config.token
 
 
+_WRITES = {"create", "delete", "patch"}
 _METHODS: Mapping[str, str] = {
     "get": "GET",
     "list": "GET",

@@ -1,6 +1,7 @@
 """What can go wrong when talking to the API server, classed by what the caller should do.
 
     ApiError                    any failed request
+    ├── NotLeading              never sent: this replica may not write                               -> end
     ├── Unreachable             no answer: connection refused or reset, time-out, broken stream      -> try again
     ├── TooManyRequests         429; `retry_after` seconds                                           -> try again later
     ├── ServerError             5xx, or an answer that is none                                       -> try again
@@ -32,6 +33,10 @@ class ApiError(Exception):
         super().__init__(message)
         self.message = message
         self.code = code
+
+
+class NotLeading(ApiError):
+    """Another replica leads, or may soon."""
 
 
 class Unreachable(ApiError):

@@ -59,7 +59,7 @@ def test_transitions_are_counted_once():
 def test_documented_metrics():
     """docs/metrics.md names every metric there is, with its type, and no other."""
     metrics = Metrics()
-    metrics.follow(JobStore(lambda key: None), lambda: 0)
+    metrics.follow(JobStore(lambda key: None), lambda: 0, lambda: True)
     rows = re.findall(r"^\| `(scalejob_\w+)` \| (\w+) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
     found = [(f"{m.name}_total" if m.type == "counter" else m.name, m.type) for m in metrics.registry.collect()]
     assert sorted(rows) == sorted(found)
