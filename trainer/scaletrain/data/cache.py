@@ -7,8 +7,8 @@ The file has no name, so whatever becomes of the process, nothing of it stays. E
 and begins at a multiple of 4,096 bytes. Blocks are read past the page cache, but for an even share of them: as much as may stay in
 memory, which is as much less to read in each pass. The kernel drops it should the memory be needed.
 
-Where a record lies, its shape and its CRC-32 are kept in memory: about 1 KiB for each block, that is for each megabyte or so. The
-CRC is checked when a record is first read. What comes before the features has a CRC of its own, and can be read alone.
+Where a record lies, its shape and its checksum (XXH3) are kept in memory: about 1 KiB for each block, that is for each megabyte or
+so. It is checked when a record is first read. What comes before the features has a checksum of its own, and can be read alone.
 
 Legend: N rows of a block, D features.
 """
@@ -18,7 +18,6 @@ import mmap
 import os
 import tempfile
 import weakref
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+import xxhash
 from torch import Tensor
 
 from scaletrain.errors import CacheLost, InvalidData
@@ -137,14 +137,14 @@ class BlockFile(StoredBlocks):
         self._disk.take(self._number, len(buffer))
         with _told(self._disk):
             _write(self._file.through, buffer, self._size)
-        before = zlib.crc32(buffer[: pieces["X_ND"].start].numpy())
+        length_before = pieces["X_ND"].start
         self._records.append(
             _Record(
                 offset=self._size,
                 length=length,
-                checksum=zlib.crc32(buffer[pieces["X_ND"].start : length].numpy(), before),
-                length_before=pieces["X_ND"].start,
-                checksum_before=before,
+                checksum=checksum_of(buffer[:length]),
+                length_before=length_before,
+                checksum_before=checksum_of(buffer[:length_before]),
                 pieces=pieces,
             )
         )
@@ -180,7 +180,7 @@ class BlockFile(StoredBlocks):
         with _told(self._disk):
             is_whole = self._file.fill(buffer, record.offset, is_kept=self._is_kept(index))
         buffer = buffer[:length]
-        if not is_whole or (checksum is not None and zlib.crc32(buffer.numpy()) != checksum):
+        if not is_whole or (checksum is not None and checksum_of(buffer) != checksum):
             raise CacheLost(
                 f"the cache of rows in {self._disk.folder} is damaged: {readable(length)} at byte {record.offset}"
                 " are not what was written there. A new attempt writes it anew; if it happens again, the disk is broken"
@@ -236,6 +236,11 @@ def _layout(block: Block) -> Mapping[str, _Piece]:
 
 def _cut(buffer: Tensor, piece: _Piece) -> Tensor:
     return buffer[piece.start : piece.stop].view(piece.dtype).view(piece.shape)
+
+
+def checksum_of(bytes_N: Tensor) -> int:
+    """Of uint8."""
+    return xxhash.xxh3_64_intdigest(bytes_N.numpy())
 
 
 def _write(file: int, buffer: Tensor, offset: int) -> None:
