@@ -10,7 +10,7 @@ import torch
 
 from scaletrain.data.blocks import Block
 from scaletrain.data.cache import BlockFile, Disk
-from scaletrain.data.direct import ALIGNMENT, TwoWays, aligned_buffer
+from scaletrain.data.direct import ALIGNMENT, HUGE_PAGE, READY_BYTES, Buffers, TwoWays, aligned_buffer
 from tests.unit.trainer.test_cache import CPU
 
 CONTENT = bytes(range(256)) * (3 * ALIGNMENT // 256)
@@ -78,3 +78,33 @@ def test_an_even_share_of_the_blocks_is_kept(tmp_path: Path, kept: int, want: in
     places = [i for i in range(10) if store._is_kept(i)]
     assert len(places) == want
     assert len({after - before for before, after in pairwise(places)}) <= 2
+
+
+@pytest.mark.parametrize("length", [1, ALIGNMENT + 1, HUGE_PAGE - 1, HUGE_PAGE + 1])
+def test_buffers_are_aligned(length: int) -> None:
+    """Their beginning and their length, with and without huge pages."""
+    buffer = Buffers().take(length)
+    assert buffer.data_ptr() % ALIGNMENT == len(buffer) % ALIGNMENT == 0
+    assert length <= len(buffer) < length + ALIGNMENT
+
+
+def test_a_buffer_is_used_again_when_nobody_sees_it() -> None:
+    """Not before the last view of it is gone; one that is too short is given back."""
+    buffers = Buffers()
+    first = buffers.take(HUGE_PAGE)
+    view, place = first[:8].view(torch.int64), first.data_ptr()
+    del first
+    assert buffers.take(HUGE_PAGE).data_ptr() != place
+    assert len(buffers._ready) == 1
+    del view
+    assert {buffers.take(HUGE_PAGE - 1).data_ptr() for _ in range(3)} == {place}
+    assert len(buffers.take(3 * HUGE_PAGE)) == 3 * HUGE_PAGE
+    assert len(buffers._ready) == 1
+
+
+def test_few_buffers_wait_to_be_used_again() -> None:
+    """Memory that a pass took is there for others after it."""
+    buffers = Buffers()
+    taken = [buffers.take(READY_BYTES // 2) for _ in range(4)]
+    del taken
+    assert len(buffers._ready) == 2

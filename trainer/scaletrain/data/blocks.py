@@ -29,7 +29,8 @@ BLOCK_VALUES = 1 << 19
 # A Gram matrix of so many features takes 200 MB on every rank, and its factorisation seconds. Above, solvers do without one.
 GRAM_FEATURES = 5_000
 WIDE_ROWS = 512  # 80 MB of float64 with 20,000 features
-READ_AHEAD = 2  # blocks: one may come from the disk while the other waits to be worked on
+READERS = 2  # threads
+READ_AHEAD = 4  # blocks: some come from the disk while the others wait to be worked on. Of larger blocks than BLOCK_VALUES, READERS
 
 
 def rows_per_block(num_features: int) -> int:
@@ -213,9 +214,9 @@ class Blocks:
 
     def _read_ahead(self) -> Iterator[Block]:
         """By threads of their own, that the disk may be busy all the time."""
-        return map_in_order(
-            self._pool("read", READ_AHEAD), self.blocks.__getitem__, range(len(self.blocks)), ahead=READ_AHEAD
-        )
+        is_large = rows_per_block(self.num_features) * self.num_features > BLOCK_VALUES
+        ahead = READERS if is_large else READ_AHEAD
+        return map_in_order(self._pool("read", READERS), self.blocks.__getitem__, range(len(self.blocks)), ahead=ahead)
 
     def _pool(self, purpose: str, threads: int) -> ThreadPoolExecutor:
         if (purpose, threads) not in self._pools:

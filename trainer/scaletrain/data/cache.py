@@ -33,7 +33,7 @@ from torch import Tensor
 from scaletrain.errors import CacheLost, InvalidData
 
 from .blocks import Block, Head, StoredBlocks
-from .direct import TwoWays, aligned, aligned_buffer
+from .direct import Buffers, TwoWays, aligned
 
 ALIGNMENT = 64  # of vector instructions
 FIELDS = ("row_N", "y_N", "weight_N", "X_ND")
@@ -115,6 +115,7 @@ class BlockFile(StoredBlocks):
         self._records: list[_Record] = []
         self._heads: list[Head] = []
         self._is_checked = bytearray()
+        self._buffers = Buffers()
         self._size = 0
         with disk.file() as (file, self._number):
             self._file = TwoWays(file)
@@ -176,7 +177,7 @@ class BlockFile(StoredBlocks):
 
     def _read(self, index: int, length: int, checksum: int | None) -> Tensor:
         """The first bytes of a record. No checksum: they have been checked before."""
-        record, buffer = self._records[index], aligned_buffer(length)
+        record, buffer = self._records[index], self._buffers.take(length)
         with _told(self._disk):
             is_whole = self._file.fill(buffer, record.offset, is_kept=self._is_kept(index))
         buffer = buffer[:length]

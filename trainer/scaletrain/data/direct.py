@@ -3,16 +3,25 @@
 In a file that is larger than memory and read from end to end again and again, each page that a pass brings into the page cache is
 gone before the next pass comes to it. To find a page to replace, fill the new one and copy it takes time of a core for nothing, and
 pages of other files that are used all the time have to make room.
+
+Such a read goes straight to the pages of its buffer, and the disk is told where each run of them is. In huge pages a megabyte is one
+run and not 256: measured on a virtual disk, that is up to three times the bytes in a second, for a third of the processor's time.
 """
 
 import errno
+import mmap
 import os
 import weakref
+from collections import deque
+from contextlib import suppress
 
+import numpy as np
 import torch
 from torch import Tensor
 
 ALIGNMENT = 4096  # of the place in the file, of the buffer and of its length: of each disk that is known
+HUGE_PAGE = 2 << 20  # of x86-64, and of AArch64 with pages of 4 KiB
+READY_BYTES = 32 << 20  # of buffers that wait to be used again; more are given back to the system
 
 
 def aligned(length: int) -> int:
@@ -22,9 +31,51 @@ def aligned(length: int) -> int:
 
 def aligned_buffer(length: int) -> Tensor:
     """uint8 of at least that length, without values, for a read past the cache."""
-    buffer = torch.empty(aligned(length) + ALIGNMENT, dtype=torch.uint8)
-    start = -buffer.data_ptr() % ALIGNMENT
-    return buffer[start : start + aligned(length)]
+    return _cut(torch.empty(aligned(length) + ALIGNMENT, dtype=torch.uint8), ALIGNMENT, length)
+
+
+class Buffers:
+    """Aligned buffers in huge pages, where the system has some. Each is used again and again: a new page has to be found and filled
+    with zeros, which takes longer than to read it from a fast disk.
+    """
+
+    def __init__(self) -> None:
+        self._ready: deque[mmap.mmap] = deque()
+        self._length = 0  # of new ones: what are read of a file are records of one length, but for a few
+
+    def take(self, length: int) -> Tensor:
+        """As `aligned_buffer`. It is ready for the next one as soon as neither the tensor nor a view of it is left."""
+        if length < HUGE_PAGE // 2:
+            return aligned_buffer(length)
+        self._length = max(self._length, -(-length // HUGE_PAGE) * HUGE_PAGE)
+        pages = self._ready_one(length) or _huge_pages(self._length)
+        array = np.frombuffer(pages, dtype=np.uint8)  # which all tensors share
+        weakref.finalize(array, self._keep, pages).atexit = False
+        return _cut(torch.from_numpy(array), HUGE_PAGE, length)
+
+    def _keep(self, pages: mmap.mmap) -> None:
+        if (len(self._ready) + 1) * (len(pages) - HUGE_PAGE) <= READY_BYTES:
+            self._ready.append(pages)
+
+    def _ready_one(self, length: int) -> mmap.mmap | None:
+        with suppress(IndexError):
+            while len(pages := self._ready.pop()) < length + HUGE_PAGE:
+                pass  # is given back
+            return pages
+        return None
+
+
+def _huge_pages(length: int) -> mmap.mmap:
+    """And one more, for the alignment, which takes no memory while nothing is written there."""
+    pages = mmap.mmap(-1, length + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError, AttributeError):  # of a kernel without them; of a system that is not Linux
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
+
+
+def _cut(memory: Tensor, alignment: int, length: int) -> Tensor:
+    start = -memory.data_ptr() % alignment
+    return memory[start : start + aligned(length)]
 
 
 class TwoWays:
