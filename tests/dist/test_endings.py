@@ -29,6 +29,13 @@ while True:
     time.sleep(0.01)
 """
 
+DIES_WHEN_RANKS_CONNECT = """
+import os, signal
+if os.environ.get("RANK") == "1":
+    import torch.distributed
+    torch.distributed.init_process_group = lambda *given, **named: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 CLASSES = {"synthetic": {"classification": {"rows": 2000, "features": 5}}}
 
 
@@ -63,6 +70,15 @@ def test_a_rank_that_is_gone_ends_the_others(
     for end in ends[:rank] + ends[rank + 1 :]:
         assert (end.exit_code, end.word and end.word.error) == (1, "PeerLost"), end.stderr
         assert words in ((end.word and end.word.message) or "")
+
+
+def test_a_rank_that_dies_while_all_connect_is_noticed(tmp_path: Path) -> None:
+    """The main threads of the others wait for its address, for hours, and hold their connections to the store."""
+    (tmp_path / "sitecustomize.py").write_text(DIES_WHEN_RANKS_CONNECT)
+    ends = run(job(tmp_path), workers=3, env={"PYTHONPATH": str(tmp_path)}, timeout=60)
+    assert [end.exit_code for end in ends] == [1, -signal.SIGKILL, 1], ends
+    for end in (ends[0], ends[2]):
+        assert "rank 1 gave no sign of life" in ((end.word and end.word.message) or "")
 
 
 def test_a_stopped_rank_0_is_noticed_though_its_store_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
