@@ -12,7 +12,7 @@ from scalejob.api.v1alpha1 import Linear, Svm
 from scaletrain.errors import InvalidData
 from scaletrain.estimators.linear import linear
 from scaletrain.estimators.svm import svm
-from tests.unit.estimators.builders import fit, make_blocks
+from tests.unit.estimators.builders import fit, make_blocks, on_ranks
 
 
 def logistic(**fields: object) -> Linear:
@@ -193,6 +193,20 @@ def test_hinge_objective_is_that_of_svc_where_steps_go_astray(rng, spread, offse
             for w, b in ((found.coef_KD[0], found.intercept_K[0]), (peer.coef_[0], peer.intercept_[0]))
         ]
         assert objectives[0] <= objectives[1] * (1 + 2e-4)
+
+
+@pytest.mark.parametrize("most", [0, 10_000])
+def test_hinge_is_the_same_for_any_number_of_ranks_where_rows_near_the_corner_are_many_or_few(rng, most, monkeypatch):
+    """Few are brought to rank 0, many stay where they are: equal bytes on any ranks, and one minimum."""
+    monkeypatch.setattr("scaletrain.estimators.svm.gathered.rows_per_block", lambda _: most)
+    X, y = problem(rng, n=2_000)
+    weight, params = rng.integers(1, 4, len(X)).astype(float), Svm(loss="hinge", tolerance=1e-6)
+    blocks, order = make_blocks(X / X.std(0), y, weight, rows=256), [2, 0, 1, 1, 0, 2, 0, 1]
+    alone = fit(svm, params, blocks)
+    found = on_ranks(3, blocks, lambda comm, own: fit(svm, params, own, comm=comm), order=order)
+    assert {one.coef_KD.tobytes() for one in found} == {alone.coef_KD.tobytes()}
+    peer = SVC(kernel="linear", tol=1e-8).fit(X / X.std(0), y, weight)
+    np.testing.assert_allclose(alone.coef_KD, peer.coef_, rtol=1e-3, atol=1e-4)
 
 
 def test_hinge_of_separable_classes_finds_the_widest_margin():

@@ -11,15 +11,18 @@ The multipliers are not stored: each pass finds them again from the few points (
 Legend: N rows of a block, D features, P = D + 1, K anchors, J = K + 1 points, T step sizes.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from scaletrain.data.blocks import Block
-from scaletrain.estimators.margin.armijo import STEPS_T
+from scaletrain.comm import SoloComm
+from scaletrain.data.blocks import MEMORY, Block
 from scaletrain.estimators.margin.margin import MarginProblem
 from scaletrain.exact import sum_blocks
+
+from .gathered import gathered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +57,9 @@ class Smoothing:
         widths_K, anchors = numbers[2 : 2 + count * (1 + size)].split([count, count * size])
         return cls(width=width, widths_K=tuple(widths_K.tolist()), anchors_KP=anchors.reshape(count, size))
 
-    def points(self, point_P: Tensor) -> Tensor:
-        """The anchors and a point, (J, P)."""
-        return torch.cat([self.anchors_KP, point_P[None]])
-
     def multipliers(self, u_NJ: Tensor) -> Tensor:
         """a_i of the rows, (N,), from their u at the anchors."""
-        a_N = torch.zeros_like(u_NJ[:, 0])
+        a_N = u_NJ.new_zeros(len(u_NJ))
         for k, width in enumerate(self.widths_K):
             a_N.add_(u_NJ[:, k], alpha=1 / (2 * width)).clamp_(0, 1)
         return a_N
@@ -88,16 +87,20 @@ class HingeProblem:
     """All rows of a problem; or some of them, the others being taken to stay on their side of the corner."""
 
     problem: MarginProblem
-    beyond_2P: (
-        Tensor  # slopes of the others: sums of -c_i y_i (x_i - shift, 1) where u_i > 0, for y = +1 and for y = -1
-    )
+    # slopes of the others: sums of -c_i y_i (x_i - shift, 1) where u_i > 0, for y = +1 and for y = -1
+    beyond_2P: Tensor
+    is_alone: bool = False  # all the rows are in one block on this rank
+    known: dict[object, Tensor] = field(default_factory=dict)  # the multipliers of that block's rows
 
     @classmethod
     def of(cls, problem: MarginProblem) -> "HingeProblem":
         return cls(problem=problem, beyond_2P=torch.zeros(2, len(problem.x.mean_D) + 1, dtype=torch.float64))
 
-    def near(self, point_P: Tensor, reach: float) -> "HingeProblem":
-        """Of a problem with all rows, that of those with |u| < reach at a point. Two passes and a collective."""
+    def near(self, point_P: Tensor, reach: float) -> "HingeProblem | None":
+        """Of a problem with all rows, that of those with |u| < reach at a point. Two passes and two collectives.
+
+        If they are not more than a block holds they go to rank 0, which needs nobody else then; the others get None.
+        """
         problem = self.problem
 
         def beyond(block: Block) -> list[Tensor]:
@@ -110,20 +113,21 @@ class HingeProblem:
             return block.take((u_N.abs() < reach).nonzero()[:, 0])
 
         (beyond_2P,) = sum_blocks(problem.comm, problem.blocks, beyond, [self._side_bounds])
-        return HingeProblem(
-            problem=replace(problem, blocks=problem.blocks.stored(keep, problem.blocks.num_features)),
-            beyond_2P=beyond_2P * problem.varying_P,
-        )
+        kept = problem.blocks.stored(keep, problem.blocks.num_features)
+        near = HingeProblem(problem=replace(problem, blocks=kept), beyond_2P=beyond_2P * problem.varying_P)
+        block = gathered(problem.comm, kept)
+        if block is None:
+            return near
+        return near._alone(block) if problem.comm.rank == 0 else None
 
     def evaluate(self, point_P: Tensor, smoothing: Smoothing) -> HingeEvaluation:
         """One pass over the blocks, one collective."""
         problem, width = self.problem, smoothing.width
-        points_JP = smoothing.points(point_P)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND, (sign_N, cost_N) = block.X_ND.to(torch.float64), problem.labels(block)
-            u_NJ = self._u(X_ND, sign_N, points_JP)
-            u_N, before_N = u_NJ[:, -1], smoothing.multipliers(u_NJ)
+            u_N1, before_N = self._at(X_ND, sign_N, point_P[None], smoothing)
+            u_N = u_N1[:, 0]
             free_N = before_N.add(u_N, alpha=1 / (2 * width))
             a_N = free_N.clamp(0, 1)
             curved_N = cost_N * (a_N == free_N)
@@ -134,27 +138,29 @@ class HingeProblem:
             gram_PP = problem.weighted_gram(block, curved_N / (2 * width))
             return [sums_3, self._sides(X_ND, sign_N, cost_N * a_N), gram_PP]
 
-        sums_3, sides_2P, hessian_PP = sum_blocks(problem.comm, problem.blocks, partial, self._bounds(point_P, width))
+        sums_3, sides_2P, hessian_PP = self._sums(partial, lambda: self._bounds(point_P, width))
         sides_2P = sides_2P * problem.varying_P + self.beyond_2P
         return self._evaluation(point_P, sums_3.tolist(), sides_2P, problem.with_penalty(hessian_PP))
 
-    def search(self, point_P: Tensor, direction_P: Tensor, smoothing: Smoothing) -> Tensor:
-        """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
+    def search(self, point_P: Tensor, direction_P: Tensor, smoothing: Smoothing, steps_T: Tensor) -> Tensor:
+        """f at point + t * direction for some step sizes t, in one pass and one collective."""
         problem, width = self.problem, smoothing.width
-        there_T = STEPS_T.to(problem.comm.device)
-        points_JP = torch.cat([smoothing.points(point_P), (point_P + direction_P)[None]])
+        there_T1 = steps_T.to(problem.comm.device)[:, None]
+        points_2P = torch.stack([point_P, point_P + direction_P])
 
         def partial(block: Block) -> list[Tensor]:
             X_ND, (sign_N, cost_N) = block.X_ND.to(torch.float64), problem.labels(block)
-            u_NJ = self._u(X_ND, sign_N, points_JP)
-            before_N1 = smoothing.multipliers(u_NJ)[:, None]
-            u_NT = torch.lerp(u_NJ[:, -2:-1], u_NJ[:, -1:], there_T)
-            a_NT = before_N1.add(u_NT, alpha=1 / (2 * width)).clamp_(0, 1)
-            return [cost_N @ _smooth(u_NT, a_NT, before_N1, width)]
+            u_N2, before_N = self._at(X_ND, sign_N, points_2P, smoothing)
+            u_TN = torch.lerp(u_N2[:, 0], u_N2[:, 1], there_T1)
+            a_TN = torch.add(before_N, u_TN, alpha=1 / (2 * width)).clamp_(0, 1)
+            return [_smooth(u_TN, a_TN, before_N, width) @ cost_N]
 
-        bound = self._value_bound(point_P.abs() + direction_P.abs(), width)
-        (values_T,) = sum_blocks(problem.comm, problem.blocks, partial, [torch.full_like(STEPS_T, bound)])
-        points_TP = point_P + STEPS_T[:, None] * direction_P
+        def bounds() -> list[Tensor]:
+            reach_P = point_P.abs() + float(steps_T.max().clamp(min=1)) * direction_P.abs()
+            return [torch.full_like(steps_T, self._value_bound(reach_P, width))]
+
+        (values_T,) = self._sums(partial, bounds)
+        points_TP = point_P + steps_T[:, None] * direction_P
         penalty_T = (problem.penalty_slope(points_TP) * points_TP).sum(1) / 2
         return values_T + penalty_T + _pulled(self.beyond_2P, points_TP)
 
@@ -183,6 +189,29 @@ class HingeProblem:
             scale_2 = torch.where(sum_2 > 0, sum_2.min() / sum_2, 0.0)
         v_D = scale_2 @ sides_2P[:, :-1]
         return float(scale_2 @ sum_2) - float(v_D @ v_D) / (2 * self.problem.l2)
+
+    def _alone(self, block: Block) -> "HingeProblem":
+        blocks = replace(self.problem.blocks, blocks=[block], room=MEMORY)
+        return replace(self, problem=replace(self.problem, comm=SoloComm(), blocks=blocks), is_alone=True)
+
+    def _sums(self, partial: Callable[[Block], list[Tensor]], bounds: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """Over all blocks; with a single one its sums are what they are."""
+        problem = self.problem
+        if self.is_alone:
+            return partial(problem.blocks.blocks[0])
+        return sum_blocks(problem.comm, problem.blocks, partial, bounds())
+
+    def _at(self, X_ND: Tensor, sign_N: Tensor, points_JP: Tensor, smoothing: Smoothing) -> tuple[Tensor, Tensor]:
+        """u at some points, (N, J), and the multipliers."""
+        anchors_KP = smoothing.anchors_KP
+        if not self.is_alone:
+            u_NJ = self._u(X_ND, sign_N, torch.cat([anchors_KP, points_JP]))
+            return u_NJ[:, len(anchors_KP) :], smoothing.multipliers(u_NJ)
+        key = (smoothing.widths_K, anchors_KP.numpy().tobytes())
+        if key not in self.known:
+            self.known.clear()
+            self.known[key] = smoothing.multipliers(self._u(X_ND, sign_N, anchors_KP))
+        return self._u(X_ND, sign_N, points_JP), self.known[key]
 
     def _u(self, X_ND: Tensor, sign_N: Tensor, points_JP: Tensor) -> Tensor:
         """1 - y z at some points, float64 (N, J)."""
