@@ -1,7 +1,11 @@
-"""Keys to be worked on, in the manner of client-go: each key is with one worker at most, and is never queued twice."""
+"""Keys to be worked on, in the manner of client-go: each key is with one worker at most, and is never queued twice.
+
+Unlike client-go's, the queue is fair among namespaces, which take turns: a user with a thousand jobs costs one with a single job one
+place in the line, not a thousand.
+"""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 
 from .backoff import backoff
 
@@ -9,10 +13,17 @@ _RETRY_SECONDS = (0.05, 60.0)
 
 
 class WorkQueue:
-    """`get` a key, work on it, say `done`. A key added while it is worked on comes back once when it is done."""
+    """`get` a key (namespace/name), work on it, say `done`. A key added while it is worked on comes back once when it is done.
+
+    All of it costs the same however many keys and namespaces there are. Not guaranteed: that namespaces get equal time, since
+    looks differ in length.
+    """
 
     def __init__(self) -> None:
-        self._ready: deque[str] = deque()
+        # By namespace, none of them empty; the first namespace has the next turn. (To find the first key of a dict takes O(n) once
+        # others before it were deleted.)
+        self._ready: OrderedDict[str, deque[str]] = OrderedDict()
+        self._num_ready = 0
         self._added: set[str] = set()  # keys that wait, or that came back while they are worked on
         self._working: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -21,7 +32,7 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Keys that wait for a worker."""
-        return len(self._ready)
+        return self._num_ready
 
     def add(self, key: str) -> None:
         """Work on `key` as soon as possible."""
@@ -57,11 +68,11 @@ class WorkQueue:
             timer.cancel()
 
     async def get(self) -> str:
-        """The key that has waited longest."""
+        """The key that has waited longest of the namespace that has the turn."""
         while not self._ready:
             self._has_work.clear()
             await self._has_work.wait()
-        key = self._ready.popleft()
+        key = self._take()
         self._added.remove(key)
         self._working.add(key)
         return key
@@ -77,5 +88,21 @@ class WorkQueue:
         self.add(key)
 
     def _make_ready(self, key: str) -> None:
-        self._ready.append(key)
+        self._ready.setdefault(_namespace(key), deque()).append(key)
+        self._num_ready += 1
         self._has_work.set()
+
+    def _take(self) -> str:
+        """A namespace that has had its turn goes to the end of the line, if it has more."""
+        namespace = next(iter(self._ready))
+        key = self._ready[namespace].popleft()
+        if self._ready[namespace]:
+            self._ready.move_to_end(namespace)
+        else:
+            del self._ready[namespace]
+        self._num_ready -= 1
+        return key
+
+
+def _namespace(key: str) -> str:
+    return key.partition("/")[0]

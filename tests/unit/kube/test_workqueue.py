@@ -15,12 +15,66 @@ async def test_a_key_is_queued_once():
     assert len(queue) == 1
 
 
-async def test_keys_come_in_order():
+async def test_keys_of_a_namespace_come_in_order():
     """First come, first served."""
     queue = WorkQueue()
-    for key in ("b", "a", "c"):
+    for key in ("n/b", "n/a", "n/c"):
         queue.add(key)
-    assert [await queue.get() for _ in range(3)] == ["b", "a", "c"]
+    assert [await queue.get() for _ in range(3)] == ["n/b", "n/a", "n/c"]
+
+
+@pytest.mark.parametrize(
+    ("added", "want"),
+    [
+        ("a/1 a/2 a/3 b/1", "a/1 b/1 a/2 a/3"),
+        ("a/1 a/2 b/1 b/2 c/1", "a/1 b/1 c/1 a/2 b/2"),
+        ("b/1 a/1 b/2 a/2", "b/1 a/1 b/2 a/2"),
+    ],
+)
+async def test_namespaces_take_turns(added: str, want: str):
+    """However many keys the others have."""
+    queue = WorkQueue()
+    for key in added.split():
+        queue.add(key)
+    assert [await queue.get() for _ in added.split()] == want.split()
+    assert len(queue) == 0
+
+
+async def test_a_namespace_does_not_jump_the_line_by_coming_back():
+    """One key that is added again as soon as it is done gets no more turns than another namespace's line."""
+    queue, seen = WorkQueue(), []
+    for key in ("b/1", "b/2", "b/3", "a/1"):
+        queue.add(key)
+    for _ in range(6):
+        key = await queue.get()
+        seen.append(key)
+        if key == "a/1":
+            queue.add(key)
+        queue.done(key)
+    assert seen == ["b/1", "a/1", "b/2", "a/1", "b/3", "a/1"]
+
+
+async def test_a_key_whose_time_has_come_takes_the_turn_of_its_namespace():
+    """A delayed key waits behind those of its own namespace only."""
+    queue = WorkQueue()
+    queue.add_after("b/1", 0.01)
+    for number in range(5):
+        queue.add(f"a/{number}")
+    assert await queue.get() == "a/0"
+    await asyncio.sleep(0.03)
+    assert len(queue) == 5
+    assert [await queue.get() for _ in range(3)] == ["a/1", "b/1", "a/2"]
+
+
+async def test_a_retry_waits_its_time_whoever_has_the_turn():
+    """Fairness hurries nothing."""
+    queue = WorkQueue()
+    queue.retry("a/1")
+    queue.add("b/1")
+    queue.add("b/2")
+    assert [await queue.get(), await queue.get()] == ["b/1", "b/2"]
+    assert len(queue) == 0
+    assert await asyncio.wait_for(queue.get(), 1) == "a/1"
 
 
 async def test_a_key_is_with_one_worker():
