@@ -94,9 +94,9 @@ def assign(X_ND: Tensor, norm_N: Tensor, centers: Centers, guess_N: Tensor | Non
     """Finds the nearest centre of each row, sooner where it is the guessed one. `norm_N` as `norms` gives them."""
     label_N, best_N, second_N = _best_two(X_ND, centers, guess_N)
     doubt_N = doubt(X_ND, norm_N, centers.reach)
-    gap_N = best_N - second_N - doubt_N
-    doubtful_M = places(~(gap_N > 0))  # also where a score is too large for its dtype
-    if len(doubtful_M):
+    gap_N = (best_N - second_N).sub_(doubt_N)
+    doubtful_M = places((gap_N > 0).logical_not_())  # also where a score is too large for its dtype
+    if doubtful_M.numel():
         label_N.index_copy_(0, doubtful_M, decide(X_ND.index_select(0, doubtful_M), centers))
     return Assignment(label_N=label_N, slack_N=slack(gap_N, best_N, second_N, norm_N, doubt_N))
 
@@ -104,20 +104,22 @@ def assign(X_ND: Tensor, norm_N: Tensor, centers: Centers, guess_N: Tensor | Non
 def places(is_wanted_N: Tensor) -> Tensor:
     """Ascending places of what is true, int64; on the CPU by numpy, which is four times faster than torch."""
     if is_on_cpu(is_wanted_N):
-        return torch.from_numpy(np.flatnonzero(is_wanted_N.numpy()))
+        return torch.from_numpy(is_wanted_N.numpy().nonzero()[0])
     return torch.nonzero(is_wanted_N)[:, 0]
 
 
 def slack(gap_N: Tensor, best_N: Tensor, second_N: Tensor, norm_N: Tensor, doubt_N: Tensor) -> Tensor:
     """By the formula of the module's docstring."""
-    square_N = torch.addcmul(4 * doubt_N, norm_N, norm_N) - best_N - second_N
-    return gap_N / (square_N.sqrt_() * ROUND_UP)
+    square_N = torch.addcmul(4 * doubt_N, norm_N, norm_N).sub_(best_N).sub_(second_N)
+    return gap_N / square_N.sqrt_().mul_(ROUND_UP)
 
 
 def doubt(X_ND: Tensor, norm_N: Tensor, reach: float) -> Tensor:
     """e + e' of the module's docstring, and more than the terms of a score can lose to underflow."""
     growth = _growth(X_ND.shape[1], X_ND.dtype) + _growth(X_ND.shape[1], torch.float64)
-    return (norm_N + reach).square_().mul_(growth).add_(X_ND.shape[1] * torch.finfo(X_ND.dtype).tiny)
+    lost = norm_N.new_full((), X_ND.shape[1] * torch.finfo(X_ND.dtype).tiny)
+    length_N = norm_N + reach
+    return torch.addcmul(lost, length_N, length_N, value=growth)
 
 
 def _growth(num_features: int, dtype: torch.dtype) -> float:
@@ -129,20 +131,24 @@ def _growth(num_features: int, dtype: torch.dtype) -> float:
 def _best_two(X_ND: Tensor, centers: Centers, guess_N: Tensor | None) -> tuple[Tensor, ...]:
     """The first best centre by computed scores, its score and that of the next."""
     rows = max(1, SCORES // len(centers.C_KD))
+    if len(X_ND) <= rows:
+        return _best_two_of_slice(X_ND, centers, guess_N)
+    guesses = [None] * -(-len(X_ND) // rows) if guess_N is None else guess_N.split(rows)
     slices = [
-        _best_two_of_slice(X_ND[at : at + rows], centers, guess_N, at) for at in range(0, max(1, len(X_ND)), rows)
+        _best_two_of_slice(X_RD, centers, guess_R) for X_RD, guess_R in zip(X_ND.split(rows), guesses, strict=True)
     ]
-    return slices[0] if len(slices) == 1 else tuple(torch.cat(parts) for parts in zip(*slices, strict=True))
+    return tuple(torch.cat(parts) for parts in zip(*slices, strict=True))
 
 
-def _best_two_of_slice(X_RD: Tensor, centers: Centers, guess_N: Tensor | None, start: int) -> tuple[Tensor, ...]:
+def _best_two_of_slice(X_RD: Tensor, centers: Centers, guess_R: Tensor | None) -> tuple[Tensor, ...]:
     """Labels are sought only where another centre beats the guessed one."""
     score_RK = scores(X_RD, centers)
-    guess_R = first_largest(score_RK) if guess_N is None else guess_N[start : start + len(X_RD)]
+    if guess_R is None:
+        guess_R = first_largest(score_RK)
     own_R, rival_R = _take(score_RK, guess_R), score_RK.amax(1)
     label_R, best_R, second_R = guess_R.clone(), torch.maximum(own_R, rival_R), torch.minimum(own_R, rival_R)
     changed_M = places(rival_R > own_R)
-    if len(changed_M):
+    if changed_M.numel():
         score_MK = score_RK.index_select(0, changed_M)
         label_M = first_largest(score_MK)
         _take(score_MK, label_M)

@@ -143,17 +143,17 @@ def assign_in_groups(
     """
     label_N, best_N, second_N = _best_two_inside(X_ND, guess_N, centers)
     doubt_N = doubt(X_ND, norm_N, centers.all.reach)
-    gap_N = best_N - second_N - doubt_N
+    gap_N = (best_N - second_N).sub_(doubt_N)
     near_N = slack(gap_N, best_N, second_N, norm_N, doubt_N)
-    far_F = places(~(far_N > 0))
-    if len(far_F):
+    far_F = places((far_N > 0).logical_not_())
+    if far_F.numel():
         outside_F = _best_outside(X_ND.index_select(0, far_F), guess_N.index_select(0, far_F), centers)
         best_F, norm_F, doubt_F = (values_N.index_select(0, far_F) for values_N in (best_N, norm_N, doubt_N))
-        gap_F = best_F - outside_F - doubt_F
+        gap_F = (best_F - outside_F).sub_(doubt_F)
         far_N = far_N.index_copy(0, far_F, slack(gap_F, best_F, outside_F, norm_F, doubt_F).to(far_N.dtype))
         gap_N.index_copy_(0, far_F, torch.minimum(gap_F, gap_N.index_select(0, far_F)))
-    uncertain_M = places(~(gap_N > 0))
-    if len(uncertain_M):
+    uncertain_M = places((gap_N > 0).logical_not_())
+    if uncertain_M.numel():
         label_N.index_copy_(0, uncertain_M, decide(X_ND.index_select(0, uncertain_M), centers.all))
         near_N.index_fill_(0, uncertain_M, 0)
         far_N = far_N.index_fill(0, uncertain_M, 0)
@@ -170,7 +170,7 @@ def _best_two_inside(X_ND: Tensor, guess_N: Tensor, centers: GroupedCenters) -> 
     rival_N = score_PN.amax(0)
     label_N, best_N, second_N = guess_N.clone(), torch.maximum(own_N, rival_N), torch.minimum(own_N, rival_N)
     changed_M = places(rival_N > own_N)
-    if len(changed_M):
+    if changed_M.numel():
         score_MP = score_PN.index_select(1, changed_M).T.contiguous()
         place_M = first_largest(score_MP)
         label_N.index_copy_(0, changed_M, groups.member_GP[group_N.index_select(0, changed_M), place_M])

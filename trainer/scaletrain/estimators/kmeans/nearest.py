@@ -83,10 +83,15 @@ class RowState:
 
     def of(self, block: Block) -> Tensor:
         """May be changed in place, by one thread at a time."""
-        return self._values[_name(block)]
+        return self.named(name_of(block))
+
+    def named(self, name: int) -> Tensor:
+        """Those of the block of that name."""
+        return self._values[name]
 
 
-def _name(block: Block) -> int:
+def name_of(block: Block) -> int:
+    """The number of its first row; -1 without rows."""
     return int(block.row_N[0]) if len(block) else -1
 
 

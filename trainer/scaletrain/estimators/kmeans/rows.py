@@ -23,14 +23,14 @@ from scaletrain.estimators.linalg import is_on_cpu
 
 from .assign import Centers, argmax_of_few, assign, has_slack, norms, places
 from .groups import GroupedCenters, Groups, assign_in_groups, sorted_by_group
-from .nearest import Points, RowState
+from .nearest import Points, RowState, name_of
 
 GROUPED_AFTER = 2  # passes: first centres are single rows, which tell little of what will be near
 MANY_OPEN = 0.7  # share of a block: beyond, all rows are assigned, because that costs less than to pick the open ones
 MANY_INSIDE = 0.2  # share of a block that need not be compared with other groups: below, to sort by groups does not pay
 ROUND_UP = 1 + 1e-9
-# A deadline in float32 is never later than the one in float64, whose smallest differences from 0 and largest values it cannot hold.
-ROUND_DOWN, NOTHING, LATEST = 1 - 1e-6, 1e-30, 3e38
+# Deadlines and ways in float32: far more than a few roundings, and than what is too small for it; and what is not too large.
+PART, NOTHING, LATEST = 1e-6, 1e-30, 3e38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +53,37 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How far centres have gone, float32. Rounded so that a row is open too early, but never too late."""
+
+    low_K: Tensor
+    high_K: Tensor
+
+    @classmethod
+    def of(cls, way_K: Tensor) -> "_Way":
+        low_K = (way_K * (1 - 2 * PART) - NOTHING).clamp_(max=LATEST)
+        return cls(low_K=low_K.to(torch.float32), high_K=(way_K * (1 + PART) + NOTHING).to(torch.float32))
+
+    def is_over(self, deadline_N: Tensor, label_N: Tensor) -> Tensor:
+        """Whether the rows of these clusters are open; also where the deadline is NaN."""
+        return (deadline_N > self.high_K.index_select(0, label_N)).logical_not_()
+
+    def left(self, deadline_N: Tensor, label_N: Tensor) -> Tensor:
+        return deadline_N - self.high_K.index_select(0, label_N)
+
+    def deadline(self, slack_O: Tensor, label_O: Tensor) -> Tensor:
+        """For a slack above 0 it is not later than in exact arithmetic, for any other it is over."""
+        slack_O = slack_O.to(torch.float32)
+        return torch.add(self.low_K.index_select(0, label_O), slack_O, alpha=1 - 2 * PART).clamp_(max=LATEST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Pass:
     """What all blocks need to know."""
 
     centers: Centers
-    near_way_K: Tensor
-    far_way_K: Tensor
+    near: _Way
+    far: _Way
     grouped: GroupedCenters | None
     is_first_grouped: bool
 
@@ -100,8 +125,8 @@ class Rows:
         self._num_passes += 1
         now = _Pass(
             centers=centers,
-            near_way_K=self._near_way_K.to(self._data.comm.device),
-            far_way_K=self._far_way_K.to(self._data.comm.device),
+            near=_Way.of(self._near_way_K.to(self._data.comm.device)),
+            far=_Way.of(self._far_way_K.to(self._data.comm.device)),
             grouped=None if self._groups is None else GroupedCenters.of(centers, self._groups),
             is_first_grouped=is_first_grouped,
         )
@@ -121,22 +146,21 @@ class Rows:
         return moved
 
     def _assign(self, block: Block, now: _Pass) -> Moved:
-        """Of many centres: the open rows. A deadline of NaN is over."""
-        names = ("label", "_near", "_far", "_norm")
-        label_N, near_N, far_N, norm_N = (getattr(self, name).of(block) for name in names)
+        """Of many centres: the open rows."""
+        name = name_of(block)
+        label_N, near_N, far_N, norm_N = (rows.named(name) for rows in (self.label, self._near, self._far, self._norm))
         state = _State(label_N=label_N, near_N=near_N, far_N=far_N, norm_N=norm_N)
-        if bool((label_N[:1] < 0).any()):
+        if label_N.numel() and int(label_N[0]) < 0:
             return self._assign_new(block, state, now)
         if now.is_first_grouped:
             far_N.copy_(near_N)
-        left_N = near_N - _way(now.near_way_K, label_N)
+        is_open_N = now.near.is_over(near_N, label_N)
         if now.grouped is None:
-            return self._compare_with_all(block, state, now, places(~(left_N > 0)))
-        far_left_N = far_N - _way(now.far_way_K, label_N)
-        is_far_N = ~(far_left_N > 0)
-        row_O = places(~(left_N > 0) | is_far_N)
-        num_inside = len(row_O) - int(is_far_N.sum())
-        if now.is_first_grouped or num_inside > MANY_INSIDE * len(label_N):
+            return self._compare_with_all(block, state, now, places(is_open_N))
+        is_far_N = now.far.is_over(far_N, label_N)
+        row_O = places(is_open_N.logical_or_(is_far_N))
+        num_inside = row_O.numel() - int(is_far_N.sum())
+        if now.is_first_grouped or num_inside > MANY_INSIDE * label_N.numel():
             return self._compare_by_groups(block, state, now, row_O)
         return self._compare_with_all(block, state, now, row_O)
 
@@ -148,7 +172,7 @@ class Rows:
         return _update(state, None, found.label_N, (found.slack_N, found.slack_N), now)
 
     def _compare_with_all(self, block: Block, state: _State, now: _Pass, row_O: Tensor) -> Moved:
-        some_O = row_O if len(row_O) <= MANY_OPEN * len(state.label_N) else None
+        some_O = row_O if row_O.numel() <= MANY_OPEN * state.label_N.numel() else None
         old_O, norm_O = _take(state.label_N, some_O), _take(state.norm_N, some_O)
         found = assign(self._data.of(block, some_O), norm_O, now.centers, old_O)
         return _update(state, some_O, found.label_N, (found.slack_N, found.slack_N), now)
@@ -157,7 +181,7 @@ class Rows:
         assert now.grouped is not None
         row_O = row_O.index_select(0, sorted_by_group(state.label_N.index_select(0, row_O), now.grouped.groups))
         old_O, norm_O, far_O = (_take(values_N, row_O) for values_N in (state.label_N, state.norm_N, state.far_N))
-        left_O = far_O - _way(now.far_way_K, old_O)
+        left_O = now.far.left(far_O, old_O)
         if now.is_first_grouped:
             left_O = torch.zeros_like(left_O)
         found = assign_in_groups(self._data.of(block, row_O), norm_O, old_O, left_O, now.grouped)
@@ -170,26 +194,15 @@ def _update(state: _State, row_O: Tensor | None, new_O: Tensor, slacks: tuple[Te
     old_O = _take(state.label_N, row_O)
     changed_M = places(new_O != old_O)
     row_M = changed_M if row_O is None else row_O.index_select(0, changed_M)
-    if row_O is not None:
+    if now.grouped is not None and row_O is not None:
         row_M, order_M = row_M.sort()
         changed_M = changed_M.index_select(0, order_M)
     moved = Moved(row_M=row_M, old_M=old_O.index_select(0, changed_M), new_M=new_O.index_select(0, changed_M))
     state.label_N.index_copy_(0, row_M, moved.new_M)
-    _put(state.near_N, row_O, _deadline(near_O, now.near_way_K, new_O))
+    _put(state.near_N, row_O, now.near.deadline(near_O, new_O))
     if now.grouped is not None:
-        _put(state.far_N, row_O, _deadline(far_O, now.far_way_K, new_O))
+        _put(state.far_N, row_O, now.far.deadline(far_O, new_O))
     return moved
-
-
-def _deadline(slack_O: Tensor, way_K: Tensor, label_O: Tensor) -> Tensor:
-    """Rounded down to float32."""
-    deadline_O = way_K.index_select(0, label_O).add_(slack_O)
-    return deadline_O.mul_(ROUND_DOWN).sub_(NOTHING).clamp_(max=LATEST).to(torch.float32)
-
-
-def _way(way_K: Tensor, label_N: Tensor) -> Tensor:
-    """That of each row's cluster, rounded up."""
-    return (way_K * ROUND_UP).index_select(0, label_N)
 
 
 def _take(value_N: Tensor, row_O: Tensor | None) -> Tensor:
