@@ -9,6 +9,7 @@ A point is a float64 tensor (w, offset) of D + 1 numbers; without an intercept, 
 Legend: N rows of a block, D features, P = D + 1, T step sizes.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks, rows_per_block
 from scaletrain.estimators.limits import is_wide
-from scaletrain.estimators.linalg import gram, product, scores, squares_about
+from scaletrain.estimators.linalg import empty_columns, gram, product, scores, squares_about
 from scaletrain.estimators.moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
 from scaletrain.exact import sum_blocks
 
@@ -74,6 +75,7 @@ class MarginProblem:
     shift_D: Tensor = field(init=False)  # exact in the dtype of the features
     norm_P: Tensor = field(init=False)  # bounds on the lengths of the columns of (x - shift, 1)
     varying_P: Tensor = field(init=False)  # see `Moments.varying`
+    _first: list[First] = field(init=False, default_factory=list, compare=False)  # once it is known
 
     def __post_init__(self) -> None:
         shift_D = self.x.mean_D if self.fit_intercept else torch.zeros_like(self.x.mean_D)
@@ -155,45 +157,52 @@ class MarginProblem:
         return torch.cat([gradient_P[:-1] + self.shift_D * gradient_P[-1], gradient_P[-1:]])
 
     def evaluate(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> Evaluation:
-        """One pass over the blocks, one collective."""
-        zero = torch.zeros(1, dtype=torch.float64)
+        """One pass over the blocks, one collective. The first one says what f is at 0 too."""
+        zero, is_first = torch.zeros(1, dtype=torch.float64), not self._first
         first_slope, first_value = float(loss.slope(zero)), float(loss.value(zero))
+        decision = self._decider(point_P)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
             sign_N, cost_N = self.labels(block)
-            m_N = sign_N * self._decision(X_ND, point_P)
+            m_N = decision(X_ND).mul_(sign_N)
             force_N = cost_N * sign_N
-            values_2 = torch.stack([cost_N @ loss.value(m_N), first_value * cost_N.sum()])
-            gradients_2P = self.sums_about(torch.stack([force_N * loss.slope(m_N), first_slope * force_N]), X_ND)
+            forces, values = [loss.slope(m_N).mul_(force_N)], [cost_N @ loss.value(m_N)]
+            if is_first:
+                forces, values = [*forces, first_slope * force_N], [*values, first_value * cost_N.sum()]
+            sums = [torch.stack(values), self.sums_about(torch.stack(forces), X_ND)]
             if hessian is Hessian.NONE:
-                return [values_2, gradients_2P]
+                return sums
             curvature_N = cost_N * loss.curvature(m_N)
             if hessian is Hessian.DIAGONAL:
-                return [values_2, gradients_2P, self._diagonal(X_ND, curvature_N)]
+                return [*sums, self._diagonal(X_ND, curvature_N)]
             dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
-            return [values_2, gradients_2P, self.weighted_gram(block, curvature_N.to(dtype))]
+            return [*sums, self.weighted_gram(block, curvature_N.to(dtype))]
 
-        values_2, gradients_2P, *hessians = sum_blocks(
-            self.comm, self.blocks, partial, self._bounds(point_P, loss, hessian)
+        radii = (self._radius(point_P), 0.0) if is_first else (self._radius(point_P),)
+        values_K, gradients_KP, *hessians = sum_blocks(
+            self.comm, self.blocks, partial, self._bounds(radii, loss, hessian)
         )
-        gradient_P, first_P = gradients_2P * self.varying_P
+        gradients_KP = gradients_KP * self.varying_P
+        if is_first:
+            self._first.append(First(value=float(values_K[1]), gradient_P=gradients_KP[1]))
         penalty_P = self.penalty_slope(point_P)
         return Evaluation(
-            value=float(values_2[0]) + float(point_P @ penalty_P) / 2,
-            gradient_P=gradient_P + penalty_P,
+            value=float(values_K[0]) + float(point_P @ penalty_P) / 2,
+            gradient_P=gradients_KP[0] + penalty_P,
             hessian=self.with_penalty(hessians[0]) if hessians else None,
-            first=First(value=float(values_2[1]), gradient_P=first_P),
+            first=self._first[0],
         )
 
     def multiply(self, point_P: Tensor, vector_P: Tensor, loss: MarginLoss) -> Tensor:
         """The Hessian at a point times a vector, float64 (P,), in one pass and one collective of P numbers."""
+        decision, along = self._decider(point_P), self._decider(vector_P)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
             sign_N, cost_N = self.labels(block)
-            curvature_N = cost_N * loss.curvature(sign_N * self._decision(X_ND, point_P))
-            return [self.sums_about((curvature_N * self._decision(X_ND, vector_P))[None], X_ND)[0]]
+            curvature_N = cost_N * loss.curvature(sign_N * decision(X_ND))
+            return [self.sums_about((curvature_N * along(X_ND))[None], X_ND)[0]]
 
         norm_P = self.norm_P
         bound_P = self.max_cost * loss.max_curvature * norm_P * (norm_P * vector_P.abs()).sum()
@@ -203,22 +212,29 @@ class MarginProblem:
     def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
         """f at point + t * direction for the steps t = 1/2, 1/4, ... (STEPS_T), in one pass and one collective."""
         there_T = STEPS_T.to(self.comm.device)
+        decision, along = self._decider(point_P), self._decider(direction_P)
 
         def partial(block: Block) -> list[Tensor]:
             X_ND = block.X_ND.to(torch.float64)
             sign_N, cost_N = self.labels(block)
-            z_N, change_N = self._decision(X_ND, point_P), self._decision(X_ND, direction_P)
+            z_N, change_N = decision(X_ND), along(X_ND)
             m_NT = sign_N[:, None] * (z_N[:, None] + change_N[:, None] * there_T)
             return [cost_N @ loss.value(m_NT)]
 
-        radius = float(((point_P.abs() + direction_P.abs()) * self.norm_P).sum())
+        radius = self._radius(point_P.abs() + direction_P.abs())
         bound = self.max_cost * loss.growth(self.blocks.num_rows, radius)
         (values_T,) = sum_blocks(self.comm, self.blocks, partial, [torch.full_like(STEPS_T, bound)])
         points_TP = point_P + STEPS_T[:, None] * direction_P
         return values_T + (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
 
-    def _decision(self, X_ND: Tensor, point_P: Tensor) -> Tensor:
-        return scores(X_ND, point_P[:-1].to(X_ND.device)) + float(self.intercept(point_P))
+    def _decider(self, point_P: Tensor) -> Callable[[Tensor], Tensor]:
+        """What computes the decision values of rows."""
+        coef_D, intercept = point_P[:-1].to(self.comm.device), float(self.intercept(point_P))
+        return lambda X_ND: scores(X_ND, coef_D).add_(intercept)
+
+    def _radius(self, point_P: Tensor) -> float:
+        """Bounds the root of the sum of squares of the decision values."""
+        return float((point_P.abs() * self.norm_P).sum())
 
     def labels(self, block: Block) -> tuple[Tensor, Tensor]:
         """y (-1.0 or +1.0) and c of the rows."""
@@ -243,17 +259,17 @@ class MarginProblem:
         active_A = curvature_N.nonzero()[:, 0]
         root_A = curvature_N[active_A].sqrt()
         X_AD = block.X_ND if len(active_A) == len(block) else block.X_ND.index_select(0, active_A)
-        X_AP = root_A.new_empty(len(active_A), X_AD.shape[1] + 1)
-        torch.sub(X_AD, self.shift_D.to(root_A.device, root_A.dtype), out=X_AP[:, :-1])
-        X_AP[:, -1] = 1
-        return gram(X_AP.mul_(root_A[:, None])).to(torch.float64)
+        D = len(self.shift_D)
+        columns_AP = empty_columns(len(active_A), D + 1, root_A.dtype, root_A.device)
+        torch.sub(X_AD, self.shift_D.to(root_A.device, root_A.dtype), out=columns_AP[:, :D])
+        columns_AP[:, D] = 1
+        return gram(columns_AP.mul_(root_A[:, None]))[: D + 1, : D + 1].to(torch.float64)
 
-    def _bounds(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
+    def _bounds(self, radii: Sequence[float], loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
         n, norm_P = self.blocks.num_rows, self.norm_P
-        radius_2 = (float((point_P.abs() * norm_P).sum()), 0.0)
-        values_2 = self.max_cost * torch.tensor([loss.growth(n, radius) for radius in radius_2], dtype=torch.float64)
-        forces_2 = torch.tensor([loss.slope_square(n, radius) ** 0.5 for radius in radius_2], dtype=torch.float64)
-        bounds = [values_2, self.max_cost * torch.outer(forces_2, norm_P)]
+        values_K = self.max_cost * torch.tensor([loss.growth(n, radius) for radius in radii], dtype=torch.float64)
+        forces_K = torch.tensor([loss.slope_square(n, radius) ** 0.5 for radius in radii], dtype=torch.float64)
+        bounds = [values_K, self.max_cost * torch.outer(forces_K, norm_P)]
         if hessian is Hessian.NONE:
             return bounds
         if hessian is Hessian.DIAGONAL:

@@ -123,6 +123,7 @@ def _solve(levels: list["_Newton"], options: Options) -> tuple[_State, bool]:
     below = None
     for newton in reversed(levels[1:]):
         below, _ = newton.descend(newton.start(below), rough)
+        below = newton.with_own_curvature(below)
     state = levels[0].start(below)
     levels[0].offer(state, options.checkpoint)
     return levels[0].descend(state, options)
@@ -196,6 +197,10 @@ class _Newton:
         request = self._request(state.point_P, task=_Task.SEARCH, vector_P=direction_P)
         step = best_step(state.at.value, self._ask(request), decrement)
         return None if step is None else self._move(state, state.point_P + step * direction_P, state.hessian)
+
+    def with_own_curvature(self, state: _State) -> _State:
+        """With a Hessian of this level, which for the level above is cheap, and much closer to its own than one of fewer rows."""
+        return state if state.curvature.level == self._level else self._refreshed(state)
 
     def _refreshed(self, state: _State) -> _State:
         """The same point with its own Hessian."""
