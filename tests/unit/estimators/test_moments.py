@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from scaletrain.comm import SoloComm
 from scaletrain.errors import InvalidData
@@ -29,6 +30,25 @@ def check(x: Moments, X: np.ndarray) -> None:
     assert x.weight == len(X)
 
 
+def check_bounds(X: np.ndarray) -> None:
+    """Rough moments bound the lengths of the columns and the values, and are not far from them."""
+    x = moments(SoloComm(), make_blocks(X, rows=ROWS), weighted=False, are_rough_enough=True)
+    X = X.astype(np.float64)
+    for shift_D in (x.mean_D.numpy(), np.zeros(X.shape[1])):
+        lengths_D, bounds_D = np.linalg.norm(X - shift_D, axis=0), x.lengths(torch.from_numpy(shift_D)).numpy()[:-1]
+        assert (lengths_D <= bounds_D).all()
+        assert (bounds_D <= 1.02 * lengths_D + 1e-6 * np.abs(X).max(0)).all()
+    assert (np.abs(x.mean_D.numpy() - X.mean(0)) <= 1e-3 * X.std(0)).all()
+    assert (x.peak_D.numpy() >= np.abs(X).max(0)).all()
+    assert x.is_constant_D.tolist() == of(X).is_constant_D.tolist()
+
+
+@pytest.mark.parametrize("offset", [0, 0.2, 1, 3, 10, 1e3])
+def test_rough_moments_bound_the_rows(rng: np.random.Generator, offset: float) -> None:
+    """Around 0, a little away, and where float32 about 0 would lose all digits."""
+    check_bounds((rng.standard_normal((ROWS + 500, 3)) * [1, 1e-3, 50] + offset).astype(np.float32))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -43,6 +63,7 @@ def test_the_rest_of_the_rows_may_be_anything(rng: np.random.Generator, change) 
     X = make_rows(rng)
     X[ROWS:] = change(X[ROWS:])
     check(of(X), X)
+    check_bounds(X)
 
 
 def test_any_number_of_ranks_finds_the_same_bits(rng: np.random.Generator) -> None:

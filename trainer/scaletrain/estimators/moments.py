@@ -16,7 +16,7 @@ from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
 
 from .ends import LARGEST, LEAST, View, as_they_are, bad_values, ends, largest_weight, peak, rounding
 from .linalg import product
-from .sample import sample_of
+from .sample import Sample, sample_of
 
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
 SLACK = 1 + 1e-6
@@ -24,6 +24,7 @@ SLACK = 1 + 1e-6
 CANCELLED = 1e-11
 CANCELLED_SQUARE = 1e-9  # the same for sums of squares, of the largest square
 FAR = 100.0  # squares about a shift by those about the mean, before digits are lost
+FAR_SINGLE = 10.0  # the same for sums in float32, of which a hundredth may be lost
 ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
 SINGLE = (1e-15, 1e15)  # magnitudes between which products in float32 neither vanish nor overflow
 
@@ -62,29 +63,48 @@ class Moments:
         return torch.cat([~is_rounding_D, torch.ones(1, dtype=torch.bool)]).to(torch.float64)
 
 
-def moments(comm: Comm, blocks: Blocks, *, weighted: bool, view: View = as_they_are) -> Moments:
+def moments(
+    comm: Comm, blocks: Blocks, *, weighted: bool, view: View = as_they_are, are_rough_enough: bool = False
+) -> Moments:
     """Of the features in a view of the blocks. InvalidData if a value or weight is not finite, or all weights are 0.
 
-    One pass, about the means of a sample of the rows, where that is enough; else two more.
+    One pass, about the means of a sample of the rows, where that is enough; else two more. are_rough_enough: the means are
+    wanted for a shift only, and the squares for bounds, so that float32 may do.
     """
-    return _sampled_moments(comm, blocks, weighted, view) or _careful_moments(comm, blocks, weighted, view)
+    return _sampled_moments(comm, blocks, weighted, view, are_rough_enough) or _careful_moments(
+        comm, blocks, weighted, view
+    )
 
 
-def _sampled_moments(comm: Comm, blocks: Blocks, weighted: bool, view: View) -> Moments | None:
+def _sampled_moments(comm: Comm, blocks: Blocks, weighted: bool, view: View, are_rough_enough: bool) -> Moments | None:
     """None with weights: sums in which a row may not count do not bound the values. None if the sample is not like the rows."""
     largest, is_weighted = weights(comm, blocks)
     sample = sample_of(comm, blocks, view)
     if sample is None or (weighted and is_weighted) or largest > LARGEST:
         return None
-    is_near = sample.is_near
-    shift_D = torch.zeros_like(sample.mean_D) if is_near else sample.mean_D
-    there_D = shift_D.to(comm.device)
+    if are_rough_enough and sample.dtype is torch.float32 and fits_single(sample.reach(sample.mean_D)):
+        rough = _moments_like(sample, comm, blocks, view, torch.float32, is_weighted)
+        if rough is not None:
+            return rough
+    return _moments_like(sample, comm, blocks, view, torch.float64, is_weighted)
+
+
+def _moments_like(
+    sample: Sample, comm: Comm, blocks: Blocks, view: View, dtype: torch.dtype, is_weighted: bool
+) -> Moments | None:
+    """Summed in `dtype`. None if the rows are not like the sample."""
+    is_single = dtype is torch.float32
+    is_own = not (is_single and sample.is_near)  # whether values are changed, and so copied first
+    shift_D = torch.zeros_like(sample.mean_D) if sample.is_near else sample.mean_D
+    there_D = shift_D.to(comm.device, dtype)
 
     def partial(block: Block) -> list[Tensor]:
-        one_1N, X_ND = _ones(block)[None], view(block).to(torch.float64, copy=True)
-        if not is_near:
+        one_1N, X_ND = _ones(block)[None].to(dtype), view(block).to(dtype, copy=is_own)
+        if not sample.is_near:
             X_ND.sub_(there_D)
-        return [product(one_1N, X_ND)[0], product(one_1N, X_ND.square_())[0]]
+        sum_1D = product(one_1N, X_ND)
+        square_1D = product(one_1N, X_ND.square_() if is_own else X_ND.square())
+        return [sum_1D[0].to(torch.float64), square_1D[0].to(torch.float64)]
 
     limit_D = sample.lengths(shift_D)
     found = sum_blocks_within(comm, blocks, partial, [limit_D * sample.rows**0.5, limit_D**2])
@@ -92,14 +112,15 @@ def _sampled_moments(comm: Comm, blocks: Blocks, weighted: bool, view: View) -> 
         return None
     (sum_D, about_D), weight = found, float(blocks.num_rows)
     square_D = (about_D - sum_D**2 / weight).clamp(min=0)
-    if bool((about_D > FAR * square_D).any()):
+    if bool((about_D > (FAR_SINGLE if is_single else FAR) * square_D).any()):
         return None
+    slack = ROUNDED if is_single else SLACK
     return Moments(
         weight=weight,
         max_weight=1.0,
-        peak_D=(shift_D.abs() + about_D.sqrt()) * SLACK,
+        peak_D=(shift_D.abs() + about_D.sqrt()) * slack,
         mean_D=shift_D + sum_D / weight,
-        square_D=square_D,
+        square_D=square_D * slack**2 if is_single else square_D,
         dtype=sample.dtype,
         is_weighted=is_weighted,
     )

@@ -108,7 +108,7 @@ def fit(
 ) -> LogisticResult:
     """InvalidData if the labels cannot be learned from. `seed` is not used: nothing is random."""
     classes = count_classes(comm, blocks, params.class_weight)
-    x = moments(comm, blocks, weighted=False)
+    x = moments(comm, blocks, weighted=False, are_rough_enough=classes.count == 2)
     l2 = DEFAULT_L2 if params.l2 is None else params.l2
     options = Options(
         tolerance=params.tolerance, max_iterations=params.max_iterations, metric="gradient", checkpoint=checkpoint
