@@ -136,14 +136,14 @@ def expect(code: int | None, words: str = "") -> Callable[[Scene], list[str]]:
     return complaints
 
 
-def fails_alone(error: str, words: str) -> Callable[[Scene], list[str]]:
-    """The victim with exit code 1 and that message, in which {cache} is the folder of the rows; the others say so."""
+def fails_alone(error: str, words: str, *, code: int = 1) -> Callable[[Scene], list[str]]:
+    """The victim with that message, in which {cache} is the folder of the rows; the others, with exit code 1, say so."""
 
     def complaints(scene: Scene) -> list[str]:
         wanted = f"{error}: {words.format(cache=scene.cache)}"
-        code, said = scene.attempt.codes.get(scene.victim), scene.attempt.messages()[scene.victim]
-        is_right = code == 1 and said.startswith(wanted)
-        own = [] if is_right else [f"rank {scene.victim} ended with {code}, says {said!r}, not {wanted!r}"]
+        mine, said = scene.attempt.codes.get(scene.victim), scene.attempt.messages()[scene.victim]
+        is_right = mine == code and said.startswith(wanted)
+        own = [] if is_right else [f"rank {scene.victim} ended with {mine}, says {said!r}, not {wanted!r}"]
         return own + expect(1, f"rank {scene.victim} failed: {wanted}")(scene)
 
     return complaints
@@ -157,7 +157,7 @@ def saved_or_at_once(scene: Scene) -> list[str]:
         return alone + expect(ExitCode.PREEMPTED, "state saved after SIGTERM at step")(scene)
     if set(scene.attempt.codes.values()) == {ExitCode.PREEMPTED}:
         return []
-    return expect(1, "rank {victim} failed: Terminated: ended by signal 15")(scene)
+    return fails_alone("Terminated", "ended by signal 15", code=128 + signal.SIGTERM)(scene)
 
 
 def refused(words: str) -> Callable[[Scene], list[str]]:

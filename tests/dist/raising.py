@@ -23,8 +23,8 @@ class Struck(Exception):
 
 
 def run_until_struck() -> None:
-    """A rank, with a thread that waits for the signal."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {STRIKE})  # in all threads: they inherit it
+    """A rank, with a thread that waits for the signal, and takes no other in its stead: SIGTERM would end the process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     main_thread = ctypes.c_ulong(threading.get_ident())
 
     def wait() -> None:
@@ -32,6 +32,7 @@ def run_until_struck() -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(main_thread, ctypes.py_object(Struck))
 
     threading.Thread(target=wait, name="strike", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before | {STRIKE})  # all threads inherit it
     run()
 
 
