@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -91,6 +91,8 @@ class Head:
 class StoredBlocks(Sequence[Block]):
     """Blocks that are not in memory. To get one reads it: from several threads at once, if they like."""
 
+    at_once: int = 1  # blocks that a thread reads before it hands them over
+
     @property
     @abstractmethod
     def heads(self) -> Sequence[Head]: ...
@@ -107,6 +109,7 @@ class View(StoredBlocks):
     def __init__(self, base: StoredBlocks, which: Sequence[int], change: Callable[[Block], Block]) -> None:
         """`change` leaves row numbers and the dtype of the features as they are, and does not look at their values."""
         self._base, self._which, self._change = base, which, change
+        self.at_once = base.at_once
 
     @property
     def heads(self) -> Sequence[Head]:
@@ -206,17 +209,21 @@ class Blocks:
 
         Of stored blocks there are in memory: one that is worked on, or two for each of several threads, and READ_AHEAD more.
         """
-        blocks = self._read_ahead() if isinstance(self.blocks, StoredBlocks) else self.blocks
+        blocks = self._read_ahead(self.blocks) if isinstance(self.blocks, StoredBlocks) else self.blocks
         if self.threads == 1 or len(self.blocks) < 2:
             yield from map(fn, blocks)
         else:
             yield from map_in_order(self._pool("work", self.threads), fn, blocks, ahead=2 * self.threads)
 
-    def _read_ahead(self) -> Iterator[Block]:
+    def _read_ahead(self, stored: StoredBlocks) -> Iterator[Block]:
         """By threads of their own, that the disk may be busy all the time."""
         is_large = rows_per_block(self.num_features) * self.num_features > BLOCK_VALUES
         ahead = READERS if is_large else READ_AHEAD
-        return map_in_order(self._pool("read", READERS), self.blocks.__getitem__, range(len(self.blocks)), ahead=ahead)
+        every, step = range(len(stored)), stored.at_once
+        runs = (every[first : first + step] for first in every[::step])
+        return chain.from_iterable(
+            map_in_order(self._pool("read", READERS), lambda run: [stored[i] for i in run], runs, ahead=ahead)
+        )
 
     def _pool(self, purpose: str, threads: int) -> ThreadPoolExecutor:
         if (purpose, threads) not in self._pools:

@@ -10,6 +10,9 @@ memory, which is as much less to read in each pass. The kernel drops it should t
 Where a record lies, its shape and its checksum (XXH3) are kept in memory: about 1 KiB for each block, that is for each megabyte or
 so. It is checked when a record is first read. What comes before the features has a checksum of its own, and can be read alone.
 
+Threads that read handle arrays and not tensors: each operation on a tensor gives the interpreter's lock to the thread that computes
+and waits until it gets it back, which took longer than the operation.
+
 Legend: N rows of a block, D features.
 """
 
@@ -26,6 +29,7 @@ from itertools import count
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 import xxhash
 from torch import Tensor
@@ -47,7 +51,7 @@ class _Piece:
 
     start: int
     stop: int
-    dtype: torch.dtype
+    dtype: np.dtype
     shape: tuple[int, ...]
 
 
@@ -132,7 +136,7 @@ class BlockFile(StoredBlocks):
         """InvalidData if the disk has no room."""
         pieces = _layout(block)
         length = max(piece.stop for piece in pieces.values())
-        buffer = torch.zeros(aligned(length), dtype=torch.uint8)
+        buffer = np.zeros(aligned(length), dtype=np.uint8)
         for name, piece in pieces.items():
             _cut(buffer, piece).copy_(getattr(block, name))
         self._disk.take(self._number, len(buffer))
@@ -175,7 +179,7 @@ class BlockFile(StoredBlocks):
             **{name: _cut(buffer, piece).to(self._device) for name, piece in pieces.items()},
         )
 
-    def _read(self, index: int, length: int, checksum: int | None) -> Tensor:
+    def _read(self, index: int, length: int, checksum: int | None) -> np.ndarray:
         """The first bytes of a record. No checksum: they have been checked before."""
         record, buffer = self._records[index], self._buffers.take(length)
         with _told(self._disk):
@@ -196,6 +200,8 @@ class BlockFile(StoredBlocks):
 
 class _Featureless(StoredBlocks):
     """The blocks of a file without their features."""
+
+    at_once = 8  # to hand over one takes longer than to read it
 
     def __init__(self, file: BlockFile) -> None:
         self._file = file
@@ -230,22 +236,26 @@ def _layout(block: Block) -> Mapping[str, _Piece]:
         value: Tensor | None = getattr(block, name)
         if value is not None:
             stop = start + prod(value.shape) * value.element_size()
-            pieces[name] = _Piece(start=start, stop=stop, dtype=value.dtype, shape=tuple(value.shape))
+            pieces[name] = _Piece(start=start, stop=stop, dtype=_numpy(value.dtype), shape=tuple(value.shape))
             start = -(-stop // ALIGNMENT) * ALIGNMENT
     return pieces
 
 
-def _cut(buffer: Tensor, piece: _Piece) -> Tensor:
-    return buffer[piece.start : piece.stop].view(piece.dtype).view(piece.shape)
+def _numpy(dtype: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-def checksum_of(bytes_N: Tensor) -> int:
+def _cut(buffer: np.ndarray, piece: _Piece) -> Tensor:
+    return torch.from_numpy(buffer[piece.start : piece.stop].view(piece.dtype).reshape(piece.shape))
+
+
+def checksum_of(bytes_N: np.ndarray) -> int:
     """Of uint8."""
-    return xxhash.xxh3_64_intdigest(bytes_N.numpy())
+    return xxhash.xxh3_64_intdigest(bytes_N)
 
 
-def _write(file: int, buffer: Tensor, offset: int) -> None:
-    left = memoryview(buffer.numpy())
+def _write(file: int, buffer: np.ndarray, offset: int) -> None:
+    left = memoryview(buffer)
     while left:
         written = os.pwrite(file, left, offset)
         left, offset = left[written:], offset + written

@@ -16,8 +16,6 @@ from collections import deque
 from contextlib import suppress
 
 import numpy as np
-import torch
-from torch import Tensor
 
 ALIGNMENT = 4096  # of the place in the file, of the buffer and of its length: of each disk that is known
 HUGE_PAGE = 2 << 20  # of x86-64, and of AArch64 with pages of 4 KiB
@@ -29,9 +27,9 @@ def aligned(length: int) -> int:
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
-def aligned_buffer(length: int) -> Tensor:
+def aligned_buffer(length: int) -> np.ndarray:
     """uint8 of at least that length, without values, for a read past the cache."""
-    return _cut(torch.empty(aligned(length) + ALIGNMENT, dtype=torch.uint8), ALIGNMENT, length)
+    return _cut(np.empty(aligned(length) + ALIGNMENT, dtype=np.uint8), ALIGNMENT, length)
 
 
 class Buffers:
@@ -43,15 +41,15 @@ class Buffers:
         self._ready: deque[mmap.mmap] = deque()
         self._length = 0  # of new ones: what are read of a file are records of one length, but for a few
 
-    def take(self, length: int) -> Tensor:
-        """As `aligned_buffer`. It is ready for the next one as soon as neither the tensor nor a view of it is left."""
+    def take(self, length: int) -> np.ndarray:
+        """As `aligned_buffer`. It is ready for the next one as soon as neither the array nor a view of it is left."""
         if length < HUGE_PAGE // 2:
             return aligned_buffer(length)
         self._length = max(self._length, -(-length // HUGE_PAGE) * HUGE_PAGE)
         pages = self._ready_one(length) or _huge_pages(self._length)
-        array = np.frombuffer(pages, dtype=np.uint8)  # which all tensors share
+        array = np.frombuffer(pages, dtype=np.uint8)  # the base of all views
         weakref.finalize(array, self._keep, pages).atexit = False
-        return _cut(torch.from_numpy(array), HUGE_PAGE, length)
+        return _cut(array, HUGE_PAGE, length)
 
     def _keep(self, pages: mmap.mmap) -> None:
         if (len(self._ready) + 1) * (len(pages) - HUGE_PAGE) <= READY_BYTES:
@@ -73,8 +71,8 @@ def _huge_pages(length: int) -> mmap.mmap:
     return pages
 
 
-def _cut(memory: Tensor, alignment: int, length: int) -> Tensor:
-    start = -memory.data_ptr() % alignment
+def _cut(memory: np.ndarray, alignment: int, length: int) -> np.ndarray:
+    start = -memory.__array_interface__["data"][0] % alignment
     return memory[start : start + aligned(length)]
 
 
@@ -91,7 +89,7 @@ class TwoWays:
             # Else a read through the cache brings along what lies behind it, which is not to be kept.
             os.posix_fadvise(self.through, 0, 0, os.POSIX_FADV_RANDOM)
 
-    def fill(self, buffer: Tensor, offset: int, *, is_kept: bool) -> bool:
+    def fill(self, buffer: np.ndarray, offset: int, *, is_kept: bool) -> bool:
         """Whether the file has enough to fill an aligned buffer. `is_kept`: through the cache, to be found there the next time."""
         if self._past is None or is_kept:
             return _fill(self.through, buffer, offset)
@@ -111,8 +109,8 @@ def _opened_past_the_cache(file: int) -> int | None:
         return None
 
 
-def _fill(file: int, buffer: Tensor, offset: int) -> bool:
-    left = memoryview(buffer.numpy())
+def _fill(file: int, buffer: np.ndarray, offset: int) -> bool:
+    left = memoryview(buffer)
     while left:
         num_read = os.preadv(file, [left], offset)
         if num_read == 0:

@@ -62,7 +62,7 @@ class _Kept:
     def numbered(self, number: np.ndarray) -> Sequence[Block]:
         """With the numbers of classes in place of positions. `number`: one for each position, int64."""
         number_of = torch.from_numpy(number)
-        return each(self.blocks, lambda b: replace(b, y_N=number_of.to(b.device)[b.y_N]))
+        return each(self.blocks, lambda b: replace(b, y_N=number_of.to(b.device).index_select(0, b.y_N)))
 
 
 def label_kind(workload: Workload) -> LabelKind:
