@@ -2,10 +2,10 @@
 
 The minimum of one smooth f (`hinge`) gives the multipliers of the next, which is narrower: fast as long as its parabolas hold
 several rows for each coefficient, slowly after, when Newton's steps become a search for the right rows. Each f is minimised by
-Newton's method. As long as parabolas hold many rows, steps beyond the full one are tried too: rows that leave theirs on the way
-make Newton's too short, and that takes a fifth of the time of another Hessian. Once parabolas are short only rows near the
-corner are looked at, on rank 0 alone if they are few, and all rows again before the fit ends: the duality gap that is compared
-with the tolerance is that of all rows.
+Newton's method. As long as parabolas hold many rows, and in the first step of each f, other steps than the full one are tried
+before: Newton's is too short where rows leave their parabolas on the way, too long where they enter them, and that takes a
+fifth of the time of another Hessian. Once parabolas are short only rows near the corner are looked at, on rank 0 alone if they
+are few, and all rows again before the fit ends: the duality gap that is compared with the tolerance is that of all rows.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ OVERLAP = (
     0.1  # of the first value: if more is left after one step, the classes overlap, and that step is all that f was for
 )
 MOST = 32  # anchors
-AHEAD_T = torch.tensor([0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3], dtype=torch.float64)
+AHEAD_T = torch.tensor([0.125, 0.3, 0.6, 1, 1.5, 2], dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,8 @@ class _Path:
         is_close = at.gap <= 2 * at.smoothing or (is_fast and decrement <= LOOSE * at.smoothing)
         if is_close and not self._is_new(state) and at.smoothing > LAST * self._options.tolerance * at.objective:
             return None
-        point_P, value = self._ahead(state, direction_P) if is_fast else (state.point_P + direction_P, 0.0)
+        is_far = is_fast or (self._is_new(state) and state.n_iter > 0)  # from where Newton's step would lead
+        point_P, value = self._ahead(state, direction_P) if is_far else (state.point_P + direction_P, 0.0)
         if state.n_iter == 0 and value > OVERLAP * at.value:
             narrower = state.smoothing.after(point_P, state.smoothing.width * FAST)
             return self._move(replace(state, smoothing=narrower), point_P)
@@ -172,7 +173,10 @@ class _Path:
         return None if step is None else self._move(state, state.point_P + step * direction_P)
 
     def _ahead(self, state: _State, direction_P: Tensor) -> tuple[Tensor, float]:
-        """Where the best of some steps about the full one ends, and f there: on the way many rows leave wide parabolas."""
+        """Where the best of some steps about the full one ends, and f there.
+
+        On the way many rows leave wide parabolas, and enter those of a new f.
+        """
         values_T = self._ask(self._request(state, task=_Task.AHEAD, direction_P=direction_P))
         best = int(values_T.argmin())
         return state.point_P + AHEAD_T[best] * direction_P, float(values_T[best])
