@@ -93,3 +93,11 @@ def test_groups_have_no_influence_on_labels(rng):
         rows.assign_all(C := new)
         found = torch.cat([rows.label.of(block) for block in data.blocks.blocks])
         assert torch.equal(found, distances(torch.from_numpy(X), C).argmin(1))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_scores_that_overflow_decide_nothing(rng):
+    """Rows whose squares are at the end of float32 get the labels of the same rows divided by 2^41."""
+    C = torch.from_numpy(rng.standard_normal((CLUSTERS, 5)).astype(np.float32))
+    X = C.repeat(40, 1) + 0.7 * torch.from_numpy(rng.standard_normal((40 * CLUSTERS, 5)).astype(np.float32))
+    assert torch.equal(nearest(X * 2.0**63, C * 2.0**63), nearest(X * 2.0**22, C * 2.0**22))

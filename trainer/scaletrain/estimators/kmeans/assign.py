@@ -115,11 +115,10 @@ def slack(gap_N: Tensor, best_N: Tensor, second_N: Tensor, norm_N: Tensor, doubt
 
 
 def doubt(X_ND: Tensor, norm_N: Tensor, reach: float) -> Tensor:
-    """e + e' of the module's docstring, and more than the terms of a score can lose to underflow."""
+    """e + e' of the module's docstring, and more than the terms of a score can lose to underflow; infinite where one can overflow,
+    because the square is taken before it is scaled."""
     growth = _growth(X_ND.shape[1], X_ND.dtype) + _growth(X_ND.shape[1], torch.float64)
-    lost = norm_N.new_full((), X_ND.shape[1] * torch.finfo(X_ND.dtype).tiny)
-    length_N = norm_N + reach
-    return torch.addcmul(lost, length_N, length_N, value=growth)
+    return (norm_N + reach).square_().mul_(growth).add_(X_ND.shape[1] * torch.finfo(X_ND.dtype).tiny)
 
 
 def _growth(num_features: int, dtype: torch.dtype) -> float:
