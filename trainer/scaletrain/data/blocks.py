@@ -29,8 +29,9 @@ BLOCK_VALUES = 1 << 19
 # A Gram matrix of so many features takes 200 MB on every rank, and its factorisation seconds. Above, solvers do without one.
 GRAM_FEATURES = 5_000
 WIDE_ROWS = 512  # 80 MB of float64 with 20,000 features
-READERS = 2  # threads
-READ_AHEAD = 4  # blocks: some come from the disk while the others wait to be worked on. Of larger blocks than BLOCK_VALUES, READERS
+READERS = 3  # threads
+READ_AHEAD = 6  # blocks: some come from the disk while the others wait to be worked on
+READ_AHEAD_LARGE = 2  # of more values than BLOCK_VALUES
 
 
 def rows_per_block(num_features: int) -> int:
@@ -218,7 +219,7 @@ class Blocks:
     def _read_ahead(self, stored: StoredBlocks) -> Iterator[Block]:
         """By threads of their own, that the disk may be busy all the time."""
         is_large = rows_per_block(self.num_features) * self.num_features > BLOCK_VALUES
-        ahead = READERS if is_large else READ_AHEAD
+        ahead = READ_AHEAD_LARGE if is_large else READ_AHEAD
         every, step = range(len(stored)), stored.at_once
         runs = (every[first : first + step] for first in every[::step])
         return chain.from_iterable(
