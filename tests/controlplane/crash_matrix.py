@@ -13,11 +13,9 @@ Calls that run side by side come in any order, so the number of a call is a plac
 
 import argparse
 import asyncio
-import contextlib
 import itertools
 import random
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,14 +25,14 @@ from pathlib import Path
 import aiohttp
 
 from scalejob.engine.options import Options
-from scalejob.kube.client import Client, Object
+from scalejob.kube.client import Object
 from scalejob.kube.config import from_kubeconfig
-from scalejob.kube.limiter import TokenBucket
+from tests.controlplane.alone import alone
 from tests.controlplane.api import Api, Jobs
 from tests.controlplane.control_plane import Access, ControlPlane
-from tests.controlplane.fake_nodes import FakeKubelet, add_node
+from tests.controlplane.fake_nodes import FakeKubelet
 from tests.controlplane.fault_proxy import Blow, Fault, FaultProxy
-from tests.controlplane.lives import COMMON, LIVES, Life, Stage, end_state
+from tests.controlplane.lives import COMMON, LIVES, Life, Stage, difference, end_state
 from tests.controlplane.nursery import Nursery
 from tests.controlplane.witness import Witness
 
@@ -88,7 +86,7 @@ class Matrix:
                 violations.append(str(error))
             end = await _settle(stage, proxy, want)
         if want is not None and end != want:
-            violations.append(_difference(want, end))
+            violations.append(difference(want, end))
         return Outcome(
             life=life.name,
             blow=blow,
@@ -152,24 +150,6 @@ async def _rest(proxy: FaultProxy, deadline: float) -> None:
         await asyncio.sleep(0.05)
 
 
-def _difference(want: Object, end: Object) -> str:
-    """`status.workers.ready is 1, not 2`."""
-    wanted, found = dict(_leaves(want)), dict(_leaves(end))
-    return "; ".join(
-        f"{path} is {found.get(path)!r}, not {wanted.get(path)!r}"
-        for path in sorted(wanted | found)
-        if wanted.get(path) != found.get(path)
-    )
-
-
-def _leaves(obj: Object, path: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in obj.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield path + key, value
-
-
 @asynccontextmanager
 async def open_matrix(plane: ControlPlane, api: Api, kubelet: FakeKubelet) -> AsyncIterator[Matrix]:
     """Ready to play."""
@@ -226,26 +206,10 @@ def report(model: Outcome, outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-@asynccontextmanager
-async def _own_matrix() -> AsyncIterator[Matrix]:
-    """With a control plane of its own."""
-    with tempfile.TemporaryDirectory() as home, ControlPlane(Path(home)) as plane:
-        config = from_kubeconfig(plane.home / "admin.kubeconfig")
-        async with (
-            Client(config, limiter=TokenBucket(qps=5000, burst=5000)) as client,
-            contextlib.AsyncExitStack() as stack,
-        ):
-            api = Api(client)
-            await add_node(api, "cpu-node")
-            kubelet = FakeKubelet(api)
-            await stack.enter_async_context(kubelet.running())
-            yield await stack.enter_async_context(open_matrix(plane, api, kubelet))
-
-
 async def _main(options: argparse.Namespace) -> int:
     started, found = time.monotonic(), []
     print(f"{'life':24}{'fault':16}{'calls':>6}{'runs':>6}{'struck':>8}{'violations':>12}")
-    async with _own_matrix() as matrix:
+    async with alone() as (plane, api, kubelet), open_matrix(plane, api, kubelet) as matrix:
         for life in options.life or LIVES:
             model = await matrix.play(life)
             chosen = some(blows(model.calls, options.fault or tuple(Fault)), options.fraction, options.seed + life.name)

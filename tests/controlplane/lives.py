@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ WORKERS = 3
 COMMON: dict[str, Any] = {"workers": WORKERS, "pod": {"nodeSelector": {"test/node": "cpu-node"}}}
 _PATIENCE_SECONDS = 40.0  # an operator is killed and started, and shares two cores with many others
 _LOOK_SECONDS = 0.05
+_TELLING = ("phase", "attempt", "reason", "message")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +27,15 @@ class Stage:
     jobs: Jobs
     kubelet: FakeKubelet
     record: Record
+    patience: float = _PATIENCE_SECONDS
 
     async def until(self, what: str, holds: Callable[[], bool]) -> None:
         """Raises TimeoutError with `what` if it does not come to hold."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + self.patience
         while not holds():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{what} did not come; the status is {self.record.status}")
+                status = {key: self.record.status.get(key) for key in _TELLING}
+                raise TimeoutError(f"{what} did not come in {self.patience:.0f} s; of the status: {status}")
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def reaches(self, phase: Phase, attempt: int) -> None:
@@ -121,3 +124,21 @@ async def end_state(stage: Stage) -> Object:
         "made": sorted(record.made) if record.job else [],
         "services": [service["metadata"]["name"] for service in services.items],
     }
+
+
+def difference(want: Object, end: Object) -> str:
+    """`status.workers.ready is 1, not 2`."""
+    wanted, found = dict(_leaves(want)), dict(_leaves(end))
+    return "; ".join(
+        f"{path} is {found.get(path)!r}, not {wanted.get(path)!r}"
+        for path in sorted(wanted | found)
+        if wanted.get(path) != found.get(path)
+    )
+
+
+def _leaves(obj: Object, path: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in obj.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, value

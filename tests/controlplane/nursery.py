@@ -3,7 +3,8 @@
     python -m tests.controlplane.nursery
 
 Each line on stdin is a command in JSON, each line on stdout the answer. `{"start": {...options}, "log": path}` is answered by
-the pid; `{"kill": pid}` by whether the process was alive until this SIGKILL. At the end of stdin all operators die.
+the pid; `{"kill": pid}` by whether the process was alive until this SIGKILL; `{"stop": pid}` by its exit code after this SIGTERM.
+At the end of stdin all operators die.
 """
 
 import asyncio
@@ -48,6 +49,10 @@ class Nursery:
         """SIGKILL, and wait until it is gone. False if it had ended by itself."""
         return bool(self._ask({"kill": pid}))
 
+    def stop(self, pid: int) -> int:
+        """SIGTERM, and wait until it is gone; its exit code."""
+        return int(self._ask({"stop": pid}))
+
     def _ask(self, command: dict[str, Any]) -> Any:
         assert self._process.stdin
         assert self._process.stdout
@@ -57,8 +62,9 @@ class Nursery:
 
 
 def _start(options: dict[str, Any], log: str) -> int:
+    lists = {name: tuple(value) for name, value in options.items() if isinstance(value, list)}
     pid = os.fork()
-    return pid or _operate(Options(**options | {"namespaces": tuple(options["namespaces"])}), log)
+    return pid or _operate(Options(**options | lists), log)
 
 
 def _operate(options: Options, log: str) -> NoReturn:
@@ -85,6 +91,11 @@ def _kill(pid: int) -> bool:
     return not gone
 
 
+def _stop(pid: int) -> int:
+    os.kill(pid, signal.SIGTERM)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def _serve() -> None:
     alive: set[int] = set()
     for line in sys.stdin:
@@ -93,6 +104,9 @@ def _serve() -> None:
         if "kill" in command:
             alive.discard(command["kill"])
             answer = _kill(command["kill"])
+        elif "stop" in command:
+            alive.discard(command["stop"])
+            answer = _stop(command["stop"])
         else:
             answer = _start(command["start"], command["log"])
             alive.add(answer)

@@ -1,7 +1,6 @@
 """Two replicas: one acts, the other goes on, and one that stood still writes nothing more."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,10 +14,7 @@ from tests.controlplane.api import Jobs
 from tests.controlplane.control_plane import Access, ControlPlane, OperatorProcess, free_port
 from tests.controlplane.fake_nodes import FakeKubelet
 from tests.controlplane.fault_proxy import FaultProxy
-
-LEASE = "scalejob-system/scalejob-operator"
-FAILOVER_SECONDS = 15.0  # after SIGKILL; the lease lasts 10
-HANDOVER_SECONDS = 3.0  # after SIGTERM
+from tests.controlplane.replicas import FAILOVER_SECONDS, HANDOVER_SECONDS, LEASE, leads, wait_until_it_leads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +24,11 @@ class Replica:
 
     async def start(self) -> None:
         """Slow enough that a job of some Pods takes seconds."""
-        await self.process.start("--lease", LEASE, "--qps", "20", "--burst", "5")
+        await self.process.start("--lease", "/".join(LEASE), "--qps", "20", "--burst", "5")
 
     @property
     def writes(self) -> list[str]:
         return [call for call in self.proxy.calls if not call.startswith("GET") and "leases/" not in call]
-
-    async def leads(self) -> bool:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"http://127.0.0.1:{self.process.port}/metrics") as answer,
-        ):
-            return "scalejob_leader 1.0" in await answer.text()
 
 
 @asynccontextmanager
@@ -73,18 +62,9 @@ async def replicas(
     control_plane.kubectl("-n", "scalejob-system", "delete", "lease", "--all")
     async with replica(control_plane, "first") as first, replica(control_plane, "second") as second:
         await first.start()
-        await wait_until_it_leads(first)
+        await wait_until_it_leads(first.process.port)
         await second.start()
         yield [first, second]
-
-
-async def wait_until_it_leads(one: Replica) -> float:
-    """Seconds that it took."""
-    started = time.monotonic()
-    while not await one.leads():
-        assert time.monotonic() - started < 2 * FAILOVER_SECONDS
-        await asyncio.sleep(0.05)
-    return time.monotonic() - started
 
 
 async def test_one_acts(jobs: Jobs, replicas: list[Replica]):
@@ -93,7 +73,7 @@ async def test_one_acts(jobs: Jobs, replicas: list[Replica]):
     await jobs.reaches(Phase.RUNNING)
     assert first.writes
     assert not second.writes
-    assert not await second.leads()
+    assert not await leads(second.process.port)
 
 
 async def test_the_other_goes_on_after_a_crash(jobs: Jobs, replicas: list[Replica]):
@@ -102,7 +82,7 @@ async def test_the_other_goes_on_after_a_crash(jobs: Jobs, replicas: list[Replic
     await jobs.create(workers=40)
     await jobs.api.until(lambda: _has_pods(jobs, 5))
     first.process.kill()
-    assert await wait_until_it_leads(second) < FAILOVER_SECONDS
+    assert await wait_until_it_leads(second.process.port) < FAILOVER_SECONDS
     status = await jobs.reaches(Phase.RUNNING)
     assert (status["attempt"], set(await jobs.pods())) == (0, {f"job-0-{n}" for n in range(40)})
     assert status["restarts"]["total"] == 0
@@ -111,7 +91,7 @@ async def test_the_other_goes_on_after_a_crash(jobs: Jobs, replicas: list[Replic
 async def test_the_lease_is_handed_over_at_an_orderly_end(jobs: Jobs, replicas: list[Replica]):
     first, second = replicas
     assert await asyncio.to_thread(first.process.stop) == 0  # the proxy runs in this thread
-    assert await wait_until_it_leads(second) < HANDOVER_SECONDS
+    assert await wait_until_it_leads(second.process.port) < HANDOVER_SECONDS
     await jobs.create()
     await jobs.reaches(Phase.RUNNING)
 
@@ -122,7 +102,7 @@ async def test_one_that_stood_still_writes_nothing_more(jobs: Jobs, replicas: li
     await jobs.create(workers=60)
     await jobs.api.until(lambda: _has_pods(jobs, 5))
     first.process.freeze()
-    await wait_until_it_leads(second)
+    await wait_until_it_leads(second.process.port)
     written = len(first.writes)
     first.process.thaw()
     assert await asyncio.to_thread(first.process.wait) == 1
