@@ -60,7 +60,7 @@ def sum_blocks_within(
 
 
 def _joined(values: Sequence[Tensor]) -> Tensor:
-    return torch.cat([value.reshape(-1) for value in values])
+    return values[0].reshape(-1) if len(values) == 1 else torch.cat([value.reshape(-1) for value in values])
 
 
 def _parted(value: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
