@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from scaletrain.data.blocks import Block
+from scaletrain.data.blocks import Block, Blocks
 from scaletrain.data.cache import BlockFile, Disk
 from scaletrain.data.direct import ALIGNMENT, HUGE_PAGE, READY_BYTES, Buffers, TwoWays, aligned_buffer
-from tests.unit.trainer.test_cache import CPU
+from tests.unit.trainer.test_cache import CPU, on_disk
 
 CONTENT = bytes(range(256)) * (3 * ALIGNMENT // 256)
 
@@ -113,3 +113,18 @@ def test_few_buffers_wait_to_be_used_again() -> None:
     taken = [buffers.take(READY_BYTES // 2) for _ in range(4)]
     del taken
     assert len(buffers._ready) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_blocks_keep_their_values_while_others_are_read(tmp_path: Path, threads: int) -> None:
+    """Their memory is used again for later blocks, but not while somebody has a piece of it."""
+    X_BND = torch.randn((20, 4096, 64), generator=torch.Generator().manual_seed(1))
+    rows = torch.arange(20 * 4096).view(20, -1)
+    memory = [Block(row_N=row_N, X_ND=X_ND) for row_N, X_ND in zip(rows, X_BND, strict=True)]
+    assert X_BND[0].nbytes >= HUGE_PAGE // 2
+    blocks = Blocks(blocks=memory, num_rows=rows.numel(), num_features=64, num_blocks=20, threads=threads)
+    with on_disk(tmp_path, blocks) as stored:
+        kept = [block.X_ND[::2] for block in stored.map(lambda block: block)]
+        for _ in range(2):
+            assert list(stored.map(lambda block: float(block.X_ND.sum()))) == [float(X_ND.sum()) for X_ND in X_BND]
+    assert all(torch.equal(part, X_ND[::2]) for part, X_ND in zip(kept, X_BND, strict=True))
