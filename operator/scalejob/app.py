@@ -27,7 +27,6 @@ import kopf
 
 from scalejob.contract import GROUP, PLURAL, VERSION
 from scalejob.engine.engine import Engine, open_engine
-from scalejob.engine.jobs import key_of
 from scalejob.engine.logs import configure_logs
 from scalejob.engine.options import Options
 from scalejob.kube.client import Client
@@ -89,11 +88,7 @@ def build_registry(engine: Engine, client: Client) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def on_event(event: kopf.RawEvent, **_: Any) -> None:
         body: Any = event["object"]
-        metadata = body["metadata"]
-        if event["type"] == "DELETED":
-            engine.jobs.drop(key_of(metadata["namespace"], metadata["name"]), metadata["uid"])
-        else:
-            engine.jobs.put(body)
+        engine.see(event["type"], body)
 
     return registry
 

@@ -28,6 +28,7 @@ from .executor import Executor, Voices
 from .expectations import Expectations
 from .health import Check, serve_health
 from .jobs import JobStore, key_of
+from .liveness import Answers, Debts, watches, works
 from .metrics import Metrics
 from .options import Options
 from .progress import ProgressPoller
@@ -43,17 +44,29 @@ _RETRY_LIST_SECONDS = (1.0, 15.0)
 
 
 class Engine:
-    """Everything but the watch of ScaleJobs, which feeds `jobs` from outside.
+    """Everything but the watch of ScaleJobs, which tells `see` what it sees.
 
     `async with engine.running()` starts it; `failed` is set when a part of it has died: then the process should end.
     """
 
-    def __init__(self, options: Options, client: Client, metrics: Metrics, elector: Elector | None = None) -> None:
-        """With an elector all is read and kept up to date at once, and acted on when the lease is held."""
+    def __init__(
+        self,
+        options: Options,
+        client: Client,
+        metrics: Metrics,
+        elector: Elector | None = None,
+        answers: Answers | None = None,
+    ) -> None:
+        """With an elector all is read and kept up to date at once, and acted on when the lease is held.
+
+        `answers`: those to the requests of `client` and of the elector.
+        """
         self._options = options
         self._client = client
         self._metrics = metrics
         self._elector = elector
+        self._answers = answers or Answers()
+        self._debts = Debts()
         self._queue = WorkQueue()
         self.jobs = JobStore(self._queue.add)
         self.listed = asyncio.Event()
@@ -65,6 +78,15 @@ class Engine:
         self._events = EventRecorder(client)
         self._reconciler = self._new_reconciler()
         metrics.follow(self.jobs, self._queue.__len__, lambda: elector is None or elector.is_leading)
+
+    def see(self, kind: str | None, body: Object) -> None:
+        """An event of the watch of ScaleJobs."""
+        metadata = body["metadata"]
+        self._debts.pay(metadata["namespace"])
+        if kind == "DELETED":
+            self.jobs.drop(key_of(metadata["namespace"], metadata["name"]), metadata["uid"])
+        else:
+            self.jobs.put(body)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -176,12 +198,20 @@ class Engine:
             bodies += page.items
             continue_ = page.continue_
             if not continue_:
-                return self.jobs.replace(bodies, namespace=scope, version=page.resource_version)
+                break
+        if self.jobs.replace(bodies, namespace=scope, version=page.resource_version):
+            self._debts.owe(scope)
 
     @property
     def _healthy(self) -> dict[str, Check]:
-        """Nothing of the world outside: a restart mends no API server, and makes no long queue shorter."""
-        return {"parts": lambda: "a part has died" if self.failed.is_set() else None}
+        """Nothing of the world outside; see `liveness`."""
+        answers = self._answers
+        return {
+            "parts": lambda: "a part has died" if self.failed.is_set() else None,
+            "watch of scalejobs": watches(answers, SCALEJOBS.plural, lambda: self._debts.oldest, apart=False),
+            "watch of pods": watches(answers, PODS.plural, lambda: min(r.heard for r in self._reflectors)),
+            "queue": works(self._queue, answers),
+        }
 
     @property
     def _ready(self) -> dict[str, Check]:
@@ -194,20 +224,25 @@ class Engine:
 @asynccontextmanager
 async def open_engine(options: Options) -> AsyncIterator[tuple[Engine, Client]]:
     """A running engine and its client. Raises ConfigError."""
-    metrics, config = Metrics(), load_config(options.kubeconfig)
+    metrics, answers, config = Metrics(), Answers(), load_config(options.kubeconfig)
+
+    def observe(verb: str, resource: str, code: int, seconds: float) -> None:
+        metrics.observe_request(verb, resource, code, seconds)
+        answers.observe(verb, resource, code, seconds)
+
     async with AsyncExitStack() as stack:
         elector = None
         if options.lease:
             # Of its own: a renewal must not wait behind other requests.
-            own = await stack.enter_async_context(Client(config, observe=metrics.observe_request))
+            own = await stack.enter_async_context(Client(config, observe=observe))
             elector = Elector(own, *options.lease, identity=f"{socket.gethostname()}_{secrets.token_hex(4)}")
         client = Client(
             config,
             limiter=TokenBucket(qps=options.qps, burst=options.burst),
-            observe=metrics.observe_request,
+            observe=observe,
             may_write=(lambda: elector.is_leading) if elector else None,
         )
-        engine = Engine(options, await stack.enter_async_context(client), metrics, elector)
+        engine = Engine(options, await stack.enter_async_context(client), metrics, elector, answers)
         await stack.enter_async_context(engine.running())
         yield engine, client
 

@@ -30,7 +30,12 @@ class Reflector(Generic[T]):
     """
 
     def __init__(
-        self, client: Client, selection: Selection, store: Store[T], trim: Callable[[Object], Entry[T] | None]
+        self,
+        client: Client,
+        selection: Selection,
+        store: Store[T],
+        trim: Callable[[Object], Entry[T] | None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._selection = selection
@@ -38,6 +43,10 @@ class Reflector(Generic[T]):
         self._trim = trim
         self._version: str | None = None
         self._failures = 0  # since the API server last said anything
+        self._clock = clock
+        self.heard = (
+            clock()
+        )  # when the API server last said anything to it: an event, a bookmark, a page, an end, a refusal
         self.synced = asyncio.Event()
 
     async def run(self) -> None:
@@ -48,6 +57,8 @@ class Reflector(Generic[T]):
             except ApiError as error:
                 if isinstance(error, Gone):
                     self._version = None
+                if not isinstance(error, Unreachable):
+                    self._hear()
                 self._failures += 1
                 logger.warning("watch interrupted", extra={"resource": self._plural, "error": str(error)})
                 await asyncio.sleep(backoff(self._failures, *_BACKOFF_SECONDS))
@@ -64,11 +75,13 @@ class Reflector(Generic[T]):
         started, count = time.monotonic(), 0
         async for event in self._client.watch(self._selection, self._version):
             self._failures = 0
+            self._hear()
             self._version = event.object["metadata"]["resourceVersion"]
             self._take(event.type, event.object)
             count += 1
             if count % _BATCH == 0:
                 await asyncio.sleep(0)
+        self._hear()
         if not count and time.monotonic() - started < _SHORT_SECONDS:
             raise Unreachable("the watch ended at once")
 
@@ -80,10 +93,14 @@ class Reflector(Generic[T]):
             page = await self._client.list_page(self._selection, limit=_PAGE, continue_=continue_)
             entries += filter(None, map(self._trim, page.items))
             self._failures = 0
+            self._hear()
             continue_ = page.continue_
             if not continue_:
                 self._store.replace(entries, namespace=self._selection.namespace)
                 return page.resource_version
+
+    def _hear(self) -> None:
+        self.heard = self._clock()
 
     def _take(self, kind: str, obj: Object) -> None:
         """DELETED also tells of an object that has left the selection, and then shows it without the label."""

@@ -5,7 +5,9 @@ place in the line, not a thousand.
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from .backoff import backoff
 
@@ -19,7 +21,11 @@ class WorkQueue:
     looks differ in length.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._moved: float | None = (
+            None  # when a key was last taken or done, or the first one came; None: no worker has come yet
+        )
         # By namespace, none of them empty; the first namespace has the next turn. (To find the first key of a dict takes O(n) once
         # others before it were deleted.)
         self._ready: OrderedDict[str, deque[str]] = OrderedDict()
@@ -33,6 +39,11 @@ class WorkQueue:
     def __len__(self) -> int:
         """Keys that wait for a worker."""
         return self._num_ready
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When a worker last took or finished a key, if there is one to be taken or finished. None before the first worker has come."""
+        return self._moved if self._ready or self._working else None
 
     def add(self, key: str) -> None:
         """Work on `key` as soon as possible."""
@@ -69,17 +80,21 @@ class WorkQueue:
 
     async def get(self) -> str:
         """The key that has waited longest of the namespace that has the turn."""
+        if self._moved is None:
+            self._move()
         while not self._ready:
             self._has_work.clear()
             await self._has_work.wait()
         key = self._take()
         self._added.remove(key)
         self._working.add(key)
+        self._move()
         return key
 
     def done(self, key: str) -> None:
         """The worker has let go of `key`."""
         self._working.remove(key)
+        self._move()
         if key in self._added:
             self._make_ready(key)
 
@@ -87,7 +102,12 @@ class WorkQueue:
         del self._timers[key]
         self.add(key)
 
+    def _move(self) -> None:
+        self._moved = self._clock()
+
     def _make_ready(self, key: str) -> None:
+        if self._moved is not None and not (self._ready or self._working):
+            self._move()  # there was nothing to do
         self._ready.setdefault(_namespace(key), deque()).append(key)
         self._num_ready += 1
         self._has_work.set()

@@ -81,6 +81,17 @@ def test_a_list_makes_all_be_looked_at():
     assert told == ["n/job", "n/job"]
 
 
+def test_a_list_says_whether_it_has_news():
+    """Of jobs that are new or have changed; our own writes are none."""
+    store, _ = make_store()
+    assert store.replace([body(1)], namespace=None, version="5")
+    assert not store.replace([body(1)], namespace=None, version="6")
+    store.put_own(body(7))
+    assert not store.replace([body(7)], namespace=None, version="8")
+    assert store.replace([body(9)], namespace=None, version="9")
+    assert not store.replace([], namespace=None, version="10")
+
+
 def test_a_job_that_does_not_parse_is_kept_as_such():
     """One odd job does not stop the others."""
     store, _ = make_store()

@@ -111,3 +111,29 @@ async def test_a_stream_that_ends_at_once_is_not_asked_again_at_once(caplog: pyt
     async with reflecting(Script(page(pod("a", 1)), [], [], [event("ADDED", pod("b", 2))])) as store:
         await settles(store, "a", "b")
     assert [record.error for record in caplog.records] == ["the watch ended at once"] * 2
+
+
+@pytest.mark.parametrize(
+    ("after_list", "want"),
+    [
+        ([event("ADDED", pod("b", 2))], True),
+        ([event("BOOKMARK", {"metadata": {"resourceVersion": "90"}})], True),
+        ([], True),
+        (status(403, "Forbidden"), True),
+        (OSError(), False),
+    ],
+    ids=["an event", "a bookmark", "an orderly end", "a refusal", "a broken connection"],
+)
+async def test_it_remembers_when_it_was_spoken_to(after_list: object, want: bool):
+    """Whatever the API server says counts; that it could not be reached does not."""
+    now = 0.0
+    store: Store[str] = Store(lambda before, after: None)
+    async with serving(Script(page(pod("a", 1)), after_list, [])) as client:
+        reflector = Reflector(client, Selection(resource=PODS), store, trim, clock=lambda: now)
+        task = asyncio.create_task(reflector.run())
+        await reflector.synced.wait()
+        now = 1.0  # the list is at 0, what follows is at 1
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert reflector.heard == float(want)
