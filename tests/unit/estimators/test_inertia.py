@@ -77,3 +77,11 @@ def test_clusters_of_rows_without_weight_are_distinct(rng):
     weight = np.append(np.ones(50), np.zeros(5))
     found = fit_from_rows(np.vstack([X, X[:1]]), X[[0, 1, 52]], np.append(weight, 1.0), max_iterations=1)
     assert found.num_distinct == len(np.unique(found.labels(torch.from_numpy(X))))
+
+
+def test_a_far_row_of_little_weight_costs_inertia_no_digits(rng):
+    """Alone in its cluster it adds nothing; but the weights of clusters are kept to a part of all weights, times its square."""
+    X = np.vstack([rng.standard_normal((60, 5)), np.full((1, 5), 1e4)])
+    weight = np.append(rng.uniform(0, 1000, 60), 1e-6)
+    found = fit_from_rows(X, X[[0, 1, 2, 60]], weight)
+    assert found.inertia == pytest.approx(weight @ squares(X, found), rel=1e-9)

@@ -8,7 +8,8 @@ which takes 2 K D operations and no row. Each of the three terms is at most Q + 
 tight and the terms cancel. What the sums of T passes over B blocks of up to R rows are off, with u = 2^-53:
 
     blocks add at most R terms, with an error of u per addition: sqrt(T R) u (Q + P), because |c| |x| <= (|c|^2 + |x|^2) / 2
-    each sum of a block is rounded to 2^-62 of its bound (see `exact`), b_D for points and q for Q: sqrt(T B) 2^-62 (2 |c_kD b_D| + q)
+    each sum of a block is rounded to 2^-62 of its bound (see `exact`), b_D for points, 2 W for weights, of all rows W, and q for Q:
+    sqrt(T B) 2^-62 (2 |c_kD b_D| + 2 W | |c_k|^2 | + q), with lengths of all features and clusters together
 
 Both as roundings of either sign add up (Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci.
 Comput. 2019), times CERTAINTY. The sums are taken where that is at most ACCURACY of the inertia: where it is more than about 0.005 of
@@ -53,10 +54,12 @@ def inertia_of_means(data: Points, sums: Sums) -> float:
 def _of_sums(data: Points, C_KD: Tensor, sums: Sums, num_passes: int) -> tuple[float, float]:
     """By the formula of the module's docstring; and how far that may be off."""
     C_KD, square = C_KD.to(torch.float64), float(sums.square)
-    square_of_centers = float(sums.weight_K @ C_KD.square().sum(1))
+    square_K = C_KD.square().sum(1)
+    square_of_centers = float(sums.weight_K @ square_K)
     found = square - 2 * float((C_KD * sums.point_KD).sum()) + square_of_centers
     of_blocks = UNIT * BLOCK_ROWS**0.5 * (square + square_of_centers)
     bound = 2 * torch.linalg.vector_norm(C_KD * point_bound(data)) + total_bound(data)
+    bound += 2 * data.weight * torch.linalg.vector_norm(square_K)
     of_fixed = FIXED * data.blocks.num_blocks**0.5 * float(bound)
     return found, CERTAINTY * num_passes**0.5 * (of_blocks + of_fixed)
 
