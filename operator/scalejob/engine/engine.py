@@ -66,9 +66,9 @@ class Engine:
         self._metrics = metrics
         self._elector = elector
         self._answers = answers or Answers()
-        self._debts = Debts()
         self._queue = WorkQueue()
         self.jobs = JobStore(self._queue.add)
+        self._debts = Debts(lambda key: self.jobs.get(key) is not None)
         self.listed = asyncio.Event()
         self.failed = asyncio.Event()
         self._expectations = Expectations()
@@ -82,7 +82,7 @@ class Engine:
     def see(self, kind: str | None, body: Object) -> None:
         """An event of the watch of ScaleJobs."""
         metadata = body["metadata"]
-        self._debts.pay(metadata["namespace"])
+        self._debts.pay(metadata["namespace"] if self._options.namespaces else None)
         if kind == "DELETED":
             self.jobs.drop(key_of(metadata["namespace"], metadata["name"]), metadata["uid"])
         else:
@@ -199,8 +199,7 @@ class Engine:
             continue_ = page.continue_
             if not continue_:
                 break
-        if self.jobs.replace(bodies, namespace=scope, version=page.resource_version):
-            self._debts.owe(scope)
+        self._debts.owe(self.jobs.replace(bodies, namespace=scope, version=page.resource_version))
 
     @property
     def _healthy(self) -> dict[str, Check]:

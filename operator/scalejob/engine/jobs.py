@@ -57,22 +57,21 @@ class JobStore:
             del self._jobs[key]
             self._on_change(key)
 
-    def replace(self, bodies: Iterable[dict[str, Any]], *, namespace: str | None, version: str) -> bool:
+    def replace(self, bodies: Iterable[dict[str, Any]], *, namespace: str | None, version: str) -> list[str]:
         """Take over a complete list of one namespace (None: of all) as it was at `version`.
 
         Jobs that the list lacks are gone, unless they are younger than the list. All others are looked at anew, so that no lost
-        event is lost for long. Returns whether a job was new or had changed.
+        event is lost for long. Returns the keys of those that were new or had changed.
         """
         listed = {_key(body): body for body in bodies}
         for key, job in tuple(self._jobs.items()):
             in_scope = namespace in (None, job.namespace)
             if in_scope and key not in listed and int(job.resource_version) <= int(version):
                 self.drop(key, job.uid)
-        has_news = False
-        for key, body in listed.items():
-            has_news |= self._accept(body)
+        news = [key for key, body in listed.items() if self._accept(body)]
+        for key in listed:
             self._on_change(key)
-        return has_news
+        return news
 
     def _accept(self, body: dict[str, Any]) -> bool:
         """Store it if it is newer than what we know. What is not is not even parsed."""

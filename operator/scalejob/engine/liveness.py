@@ -7,7 +7,7 @@ as long. Both hold for a replica that stands by too: its watches are as alive as
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from scalejob.kube.client import PODS, SERVICES
 from scalejob.kube.workqueue import WorkQueue
@@ -50,26 +50,30 @@ def _besides(resource: str, times: dict[str, float]) -> float:
 class Debts:
     """What the watch of ScaleJobs owes: changes that a list has shown before it. None of them is owed for ever by a watch that lives.
 
-    Deletions are not among them, since a watch that was interrupted never tells of those.
+    Deletions are not among them, since a watch that was interrupted never tells of those; nor are jobs that have gone since,
+    which may have been told of while the list was on its way.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, exists: Callable[[str], bool], clock: Callable[[], float] = time.monotonic) -> None:
+        self._exists = exists
         self._clock = clock
-        self._since: dict[str | None, float] = {}  # by scope: a namespace, or None for all
+        self._since: dict[str, float] = {}  # by the key of the job
 
-    def owe(self, scope: str | None) -> None:
-        """A list of the scope has shown a change."""
-        self._since.setdefault(scope, self._clock())
+    def owe(self, keys: Iterable[str]) -> None:
+        """A list has shown that these have changed."""
+        for key in keys:
+            self._since.setdefault(key, self._clock())
 
-    def pay(self, namespace: str) -> None:
-        """The watch has told of something in the namespace, so it lives."""
-        self._since.pop(namespace, None)
-        self._since.pop(None, None)
+    def pay(self, namespace: str | None) -> None:
+        """The watch of this namespace (None: of all) has told of something, so it lives."""
+        paid = [key for key in self._since if namespace is None or key.startswith(f"{namespace}/")]
+        for key in paid:
+            del self._since[key]
 
     @property
     def oldest(self) -> float | None:
         """Since when something is owed."""
-        return min(self._since.values(), default=None)
+        return min((since for key, since in self._since.items() if self._exists(key)), default=None)
 
 
 def watches(answers: Answers, resource: str, silent_since: Callable[[], float | None], *, apart: bool = True) -> Check:

@@ -81,15 +81,13 @@ def test_a_list_makes_all_be_looked_at():
     assert told == ["n/job", "n/job"]
 
 
-def test_a_list_says_whether_it_has_news():
+def test_a_list_says_what_is_new():
     """Of jobs that are new or have changed; our own writes are none."""
     store, _ = make_store()
-    assert store.replace([body(1)], namespace=None, version="5")
-    assert not store.replace([body(1)], namespace=None, version="6")
+    assert store.replace([body(1), body(1, "other")], namespace=None, version="5") == ["n/job", "n/other"]
+    assert store.replace([body(1), body(3, "other")], namespace=None, version="6") == ["n/other"]
     store.put_own(body(7))
-    assert not store.replace([body(7)], namespace=None, version="8")
-    assert store.replace([body(9)], namespace=None, version="9")
-    assert not store.replace([], namespace=None, version="10")
+    assert store.replace([body(7)], namespace=None, version="8") == []
 
 
 def test_a_job_that_does_not_parse_is_kept_as_such():

@@ -13,7 +13,7 @@ from scalejob.engine.options import Options
 from scalejob.kube.client import Client
 from scalejob.kube.config import ClusterConfig
 from scalejob.kube.workqueue import WorkQueue
-from tests.unit.engine.cluster import job_body
+from tests.unit.engine.cluster import KEY, job_body
 
 BEGIN = 1000.0
 
@@ -104,23 +104,29 @@ class TestWatch:
 
 class TestDebts:
     @pytest.mark.parametrize(
-        ("scope", "told", "want"), [(None, "a", None), ("a", "a", None), ("a", "b", BEGIN), ("b", "b", None)]
+        ("watched", "want"), [(None, None), ("a", None), ("b", BEGIN)], ids=["all", "its namespace", "another"]
     )
-    def test_an_event_pays_those_of_its_watch(self, scope: str | None, told: str, want: float | None):
+    def test_an_event_pays_those_of_its_watch(self, watched: str | None, want: float | None):
         """With one watch for each namespace only its own."""
-        debts = Debts(Clock())
-        debts.owe(scope)
-        debts.pay(told)
+        debts = Debts(lambda key: True, Clock())
+        debts.owe(["a/job"])
+        debts.pay(watched)
         assert debts.oldest == want
 
     def test_the_oldest_counts(self):
         """Each list that shows more news does not put it off."""
         clock = Clock()
-        debts = Debts(clock)
-        debts.owe(None)
+        debts = Debts(lambda key: True, clock)
+        debts.owe(["a/job"])
         clock.pass_(SECONDS)
-        debts.owe(None)
+        debts.owe(["a/job", "a/other"])
         assert debts.oldest == BEGIN
+
+    def test_a_job_that_has_gone_is_owed_no_more(self):
+        """It was deleted while the list was on its way, and the watch had told so before."""
+        debts = Debts(lambda key: key != "a/job", Clock())
+        debts.owe(["a/job"])
+        assert debts.oldest is None
 
 
 class TestWork:
@@ -205,10 +211,10 @@ async def test_the_page_says_what_is_wrong(unused_tcp_port: int):
     options = Options(trainer_image="trainer", metrics_port=unused_tcp_port)
     async with client:
         engine = Engine(options, client, Metrics(), answers=answers)
-        engine._debts = Debts(clock)
+        engine._debts = Debts(lambda key: True, clock)
         async with engine.running():
             assert await _healthz(unused_tcp_port) == (200, "ok\n")
-            engine._debts.owe(None)
+            engine._debts.owe([KEY])
             clock.pass_(SECONDS)
             answers.observe("list", "scalejobs", 200, 0.1)
             want = "watch of scalejobs: silent, though the API server has answered for 300 s since\n"
