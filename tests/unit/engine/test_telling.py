@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from scalejob.api.v1alpha1 import RestartCounts, Status
+from scalejob.api.v1alpha1 import Progress, RestartCounts, Status
 from scalejob.contract import PROGRESS_PATH, Phase, ProgressLine
 from scalejob.engine.events import EventRecorder
 from scalejob.engine.health import serve_health
@@ -128,12 +128,21 @@ async def polling(port: int) -> AsyncIterator[tuple[ProgressPoller, list[str]]]:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def told_by(poller: ProgressPoller) -> Progress:
+    """What the poller has heard of the job, as soon as it has heard anything."""
+    for _ in range(500):
+        if progress := poller.latest("k"):
+            return progress
+        await asyncio.sleep(0.01)
+    raise AssertionError("it has heard nothing")
+
+
 async def test_progress_is_told_when_it_changes(unused_tcp_port: int):
     """The same answer again wakes nobody."""
     line = ProgressLine(phase="fit", step=3, of=10, metric="inertia", value=1.25)
     async with rank_zero(unused_tcp_port, line.to_json()), polling(unused_tcp_port) as (poller, told):
-        await asyncio.sleep(0.15)
-        progress = poller.latest("k")
+        progress = await told_by(poller)
+        await asyncio.sleep(0.1)
     assert told == ["k"]
     assert (progress.phase, progress.step, progress.of, progress.value) == ("fit", 3, 10, "1.25")
 
@@ -142,8 +151,7 @@ async def test_long_names_are_cut(unused_tcp_port: int):
     """What stands in a column of `kubectl get` is one short line."""
     line = ProgressLine(phase="fit\nand more", step=3, metric="x" * 1000)
     async with rank_zero(unused_tcp_port, line.to_json()), polling(unused_tcp_port) as (poller, _):
-        await asyncio.sleep(0.1)
-        progress = poller.latest("k")
+        progress = await told_by(poller)
     assert (progress.phase, progress.metric) == ("fit and more", "x" * 64)
 
 
@@ -163,6 +171,6 @@ async def test_a_job_that_stops_is_not_asked(unused_tcp_port: int):
     """What it said is forgotten when its attempt is over."""
     line = ProgressLine(phase="fit", step=3)
     async with rank_zero(unused_tcp_port, line.to_json()), polling(unused_tcp_port) as (poller, _):
-        await asyncio.sleep(0.1)
+        await told_by(poller)
         poller.follow("k", make_job().build(), (), Plan(status=Status(phase=Phase.RESTARTING)))
         assert poller.latest("k") is None
