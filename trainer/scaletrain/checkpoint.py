@@ -29,7 +29,7 @@ from .report import say
 from .storage.folder import Folder, open_folder
 
 NAME = "checkpoint"
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("scalejob", "torch", "numpy", "scipy")  # another version may round otherwise
 # Saving takes a twentieth of the time at most.
 LEAST_SHARE = 20
