@@ -217,6 +217,16 @@ def test_hinge_of_separable_classes_finds_the_widest_margin():
     np.testing.assert_allclose(found.intercept_K, [-1.0], atol=1e-4)
 
 
+@pytest.mark.parametrize(("module", "params"), [(linear, Linear(task="classification")), (svm, Svm())])
+def test_a_sample_without_weights_says_nothing(rng, module, params):
+    """Each 8th row, which is what is sampled, counts nothing: the same model as without those rows."""
+    X = rng.standard_normal((6000, 2))
+    y, counts = (X[:, 0] + rng.standard_normal(6000) > 0).astype(np.int64), np.arange(6000) % 8 > 0
+    found = fit(module, params, make_blocks(X, y, counts.astype(float), rows=4096))
+    want = fit(module, params, make_blocks(X[counts], y[counts], rows=4096))
+    assert found.coef_KD == pytest.approx(want.coef_KD, abs=1e-5)
+
+
 @pytest.mark.parametrize("loss", ["hinge", "squaredHinge"])
 def test_without_intercept_it_is_zero(rng, loss):
     X, y = problem(rng)

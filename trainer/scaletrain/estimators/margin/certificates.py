@@ -24,4 +24,4 @@ def gradient_ratio(problem: MarginProblem, at: Evaluation, point_P: Tensor) -> f
 def mean_gradient(problem: MarginProblem, at: Evaluation, point_P: Tensor) -> float:
     """The largest component of the gradient divided by the sum of costs, in the coordinates of the data."""
     cost = float(at.first.value) / LOG_2  # each row costs log 2 at 0
-    return float(problem.original_gradient(at.gradient_P)[: problem.free].abs().max()) / cost
+    return float(problem.original_gradient(at.gradient_P)[: problem.free].abs().max()) / cost if cost else 0.0

@@ -154,7 +154,7 @@ class _Newton:
 
     def start(self, below: _State | None) -> _State:
         """At the end of the level below if that is better than 0, with the Hessian from there; else at 0."""
-        if below is None:
+        if below is None or not below.at.first.value:  # no row of the sample has a weight
             return self._fresh(torch.zeros(self._size, dtype=torch.float64), self._problem.first_hessian)
         if self._problem.is_wide:
             state = self._fresh(below.point_P, below.hessian)
