@@ -112,6 +112,14 @@ def test_seeding_is_as_good_as_scikit_learns(rng):
     assert np.mean(mine) <= 1.03 * np.mean(peer)
 
 
+@pytest.mark.parametrize("weight", [1e-200, 1e100])
+def test_the_unit_of_weights_changes_nothing(rng, weight):
+    """All weights times a number: the same centres."""
+    X, params = rng.standard_normal((200, 3)), KMeans(clusters=4, init="random")
+    one, other = (fit(kmeans, params, make_blocks(X, weight=np.full(200, w))) for w in (1.0, weight))
+    assert other.centers_KD == pytest.approx(one.centers_KD)
+
+
 def test_rows_of_weight_0_are_never_first_centers(rng):
     X, weight = np.vstack([np.full((50, 2), 100.0), blobs(rng, n=50, d=2)]), np.repeat([0.0, 1.0], 50)
     found = fit(kmeans, KMeans(clusters=10, init="random", max_iterations=1), make_blocks(X, weight=weight))

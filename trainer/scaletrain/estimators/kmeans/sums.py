@@ -48,7 +48,7 @@ class Sums:
 def point_bound(data: Points) -> Tensor:
     """No change of a cluster's sum of weight * point exceeds it, float64 (D,): by Cauchy and Schwarz, once for the rows that
     come and once for those that go."""
-    return 2 * SLACK * (data.weight * data.square_D).sqrt()
+    return 2 * SLACK * data.weight**0.5 * data.square_D.sqrt()  # the product of both can vanish
 
 
 def total_bound(data: Points) -> Tensor:
