@@ -209,6 +209,15 @@ def test_hinge_is_the_same_for_any_number_of_ranks_where_rows_near_the_corner_ar
     np.testing.assert_allclose(alone.coef_KD, peer.coef_, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", [4, 5])
+def test_hinge_reaches_its_tolerance_with_a_far_row(seed):
+    """A row a million times farther than others: after a step no row is in its parabola, and no Hessian says how far to go."""
+    X = np.random.default_rng(seed).standard_normal((40, 2))
+    y = (X.sum(1) > 0).astype(np.int64)
+    X[7, 0] *= 1e6
+    assert fit(svm, Svm(loss="hinge", C=10, tolerance=1e-4), make_blocks(X, y)).converged
+
+
 def test_hinge_of_separable_classes_finds_the_widest_margin():
     """Two points: the plane half way between them."""
     X, y = np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([0, 1])

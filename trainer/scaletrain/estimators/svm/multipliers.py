@@ -154,6 +154,8 @@ class _Path:
         at = state.at
         direction_P = self._direction(at)
         decrement = -float(at.gradient_P @ direction_P) / 2
+        if decrement > at.objective > 0:  # where few rows are in parabolas: f cannot fall by more
+            direction_P, decrement = direction_P * (at.objective / decrement), at.objective
         if decrement <= ROUNDING * abs(at.value):
             return None
         is_fast = self._is_fast(state)
