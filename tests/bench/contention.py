@@ -1,7 +1,6 @@
 """Two threads on cores that others keep busy, beside one thread: the pool of blocks must never wait for a core as OpenMP does."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tests.bench.figure import Figure, Line, spread
-from tests.bench.turns import ONE_THREAD
+from tests.bench.turns import environment
 
 BUSY = 2  # loops that do nothing else
 SHARE = 1.3  # at most
@@ -49,7 +48,7 @@ def _busy_loops() -> Iterator[None]:
 
 def _wall_seconds(threads: int, scale: float) -> float:
     command = [sys.executable, "-m", "tests.bench.contention", json.dumps({"threads": threads, "scale": scale})]
-    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

@@ -3,9 +3,12 @@
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from tests.bench.turns import environment
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pyarrow")
 
@@ -20,7 +23,15 @@ def facts() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "Python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
+        "kernels of OpenBLAS": _kernels(),
     }
+
+
+def _kernels() -> str:
+    """Which ones it chooses in the sides of the benchmarks."""
+    look = "import numpy, threadpoolctl as t; print(*{i.get('architecture') for i in t.threadpool_info()} - {None})"
+    done = subprocess.run([sys.executable, "-c", look], env=environment(), capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _cpu_model() -> str:

@@ -1,7 +1,6 @@
 """Several ranks beside one: CPU time of a fit, summed over the ranks. They are real processes that talk by gloo."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import time
 from dataclasses import replace
 
 from tests.bench.figure import Figure, Line, spread
-from tests.bench.turns import ONE_THREAD
+from tests.bench.turns import environment
 from tests.dist.world import free_port
 
 ROWS, FEATURES, CLUSTERS = 1_000_000, 50, 50
@@ -42,7 +41,7 @@ def _cpu_seconds(size: int, scale: float) -> float:
     ranks = [
         subprocess.Popen(
             [*command, json.dumps({"rank": rank, "size": size, "port": port, "scale": scale})],
-            env=os.environ | ONE_THREAD,
+            env=environment(),
             stdout=subprocess.PIPE,
             text=True,
         )

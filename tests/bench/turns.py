@@ -8,14 +8,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")} | {"MKL_CBWR": "AUTO"}
+# What a machine may set to have equal bytes with others: people have the kernels that the libraries choose for their CPU.
+_PINNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
+_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+
+
+def environment() -> dict[str, str]:
+    """Of both sides."""
+    return {name: value for name, value in os.environ.items() if name not in _PINNED} | _ONE_THREAD
 
 
 @contextmanager
 def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """A side, which is ended with the context."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, env=os.environ | ONE_THREAD, stdin=pipe, stdout=pipe, text=True)
+    process = subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, text=True)
     try:
         yield process
     finally:
