@@ -8,6 +8,7 @@ from scalejob.api.v1alpha1 import Linear
 from scaletrain.data.blocks import Blocks
 from scaletrain.errors import InvalidSpec
 from scaletrain.estimators.linear import linear
+from scaletrain.estimators.linear.elastic import coordinate_descent
 from tests.unit.estimators.builders import fit, make_blocks
 
 
@@ -68,6 +69,13 @@ def test_more_columns_than_rows_and_equal_columns(rng):
     best = residual @ residual + params.l2 * want.coef_ @ want.coef_ + params.l1 * np.abs(want.coef_).sum()
     assert found.converged
     assert found.objective == pytest.approx(best, rel=1e-8)
+
+
+def test_columns_that_differ_by_rounding_only_do_not_go_on_for_ever():
+    """A fit of rows of which one is far from the others: one coefficient takes from the other, sweep after sweep."""
+    A_DD = np.array([[9.22386248e11, 9.48323561e15], [9.48323561e15, 9.74990227e19]])
+    coef_D = coordinate_descent(A_DD, np.array([-5.30358069e12, -5.45271389e16]), 5000.0, np.zeros(2))
+    assert coef_D @ [1, 9.48323561e15 / 9.22386248e11] == pytest.approx(-5.30358069e12 / 9.22386248e11, rel=1e-3)
 
 
 def test_the_scikit_learn_model_has_the_same_parameters(rng):

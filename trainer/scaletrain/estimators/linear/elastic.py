@@ -166,11 +166,10 @@ def coordinate_descent(A_DD: np.ndarray, right_D: np.ndarray, half_l1: float, co
                 largest = max(largest, abs(move) * diagonal_D[d] ** 0.5)
         return largest
 
-    everything = np.flatnonzero(usable_D)
-    for _ in range(MAX_SWEEPS):
-        if sweep(everything) <= rest:
+    everything, is_of_all = np.flatnonzero(usable_D), True
+    for _ in range(MAX_SWEEPS):  # of columns that differ by rounding only, some never rest
+        is_at_rest = sweep(everything if is_of_all else np.flatnonzero(coef_D)) <= rest
+        if is_at_rest and is_of_all:
             break
-        for _ in range(MAX_SWEEPS):
-            if sweep(np.flatnonzero(coef_D)) <= rest:
-                break
+        is_of_all = is_at_rest
     return coef_D
