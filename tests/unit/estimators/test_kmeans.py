@@ -55,6 +55,17 @@ def test_float32_stays_float32(rng, tmp_path):
     np.testing.assert_array_equal(found.labels(torch.from_numpy(X)), peer.labels_)
 
 
+@pytest.mark.parametrize("unit", [2.0**-90, 2.0**90])
+@pytest.mark.parametrize("clusters", [3, 40])
+def test_squares_that_float32_cannot_hold_are_taken_in_float64(rng, unit, clusters):
+    """Rows times a power of two: the same clusters."""
+    X, params = blobs(rng).astype(np.float32), KMeans(clusters=clusters, init="random")
+    one, other = fit(kmeans, params, make_blocks(X)), fit(kmeans, params, make_blocks(X * np.float32(unit)))
+    assert other.inertia / unit / unit == pytest.approx(one.inertia, rel=1e-5)
+    labels = one.labels(torch.from_numpy(X))
+    np.testing.assert_array_equal(other.labels(torch.from_numpy(X * np.float32(unit))), labels)
+
+
 def test_an_empty_cluster_moves_to_the_farthest_row(rng, tmp_path):
     """A first centre far from all rows gets a row, as in scikit-learn."""
     X = blobs(rng)

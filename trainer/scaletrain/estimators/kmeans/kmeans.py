@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class KMeansResult:
     """The centres, and what they are worth on the training rows."""
 
-    centers_KD: np.ndarray  # in the dtype of the features
+    centers_KD: np.ndarray  # in the dtype of the points: see `Points`
     inertia: float  # sum of weight * squared distance to the nearest centre
     n_iter: int
     converged: bool
@@ -56,11 +56,18 @@ class KMeansResult:
 
     def labels(self, X_ND: Tensor) -> Tensor:
         """Numbers of the nearest centres, int64."""
-        return nearest(X_ND, torch.from_numpy(self.centers_KD).to(X_ND.device, X_ND.dtype))
+        return nearest(*self._alike(X_ND))
 
     def squared_distances(self, X_ND: Tensor) -> Tensor:
         """Of each row to its nearest centre, float64."""
-        return squared_distances(X_ND, torch.from_numpy(self.centers_KD).to(X_ND.device), self.labels(X_ND))
+        X_ND, C_KD = self._alike(X_ND)
+        return squared_distances(X_ND, C_KD, nearest(X_ND, C_KD))
+
+    def _alike(self, X_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and centres in the wider of their dtypes, on the device of the rows."""
+        C_KD = torch.from_numpy(self.centers_KD).to(X_ND.device)
+        dtype = torch.promote_types(X_ND.dtype, C_KD.dtype)
+        return X_ND.to(dtype), C_KD.to(dtype)
 
     def to_sklearn(self, params: KMeans, classes: np.ndarray | None = None) -> "SklearnKMeans":
         """A fitted KMeans without `labels_`: there is one for each training row, on the rank that had it."""

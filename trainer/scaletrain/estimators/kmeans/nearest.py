@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
-from scaletrain.estimators.moments import SLACK, Moments, moments, row_weights
+from scaletrain.estimators.moments import SLACK, Moments, fits_single, moments, row_weights
 from scaletrain.exact import sum_blocks
 
 FAR = 2.0  # standard deviations of a mean from 0; below, products lose at most three bits
@@ -32,14 +32,13 @@ class Points:
     max_weight: float
     square_D: Tensor  # float64, sum of weight * point^2
     num_weighted: int  # rows with a weight above 0
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.x.dtype
+    dtype: (
+        torch.dtype
+    )  # of points: that of the features, or float64 where float32 does not hold the squares of the largest
 
     def of(self, block: Block, row_M: Tensor | None = None) -> Tensor:
-        """The block's points, or only those of some rows, in the dtype of the features."""
-        X_ND = block.X_ND if row_M is None else block.X_ND.index_select(0, row_M)
+        """The block's points, or only those of some rows, in their dtype."""
+        X_ND = (block.X_ND if row_M is None else block.X_ND.index_select(0, row_M)).to(self.dtype)
         return X_ND - self.shift_D.to(block.device, self.dtype) if self.is_shifted else X_ND
 
 
@@ -59,6 +58,7 @@ def points(comm: Comm, blocks: Blocks) -> Points:
         max_weight=weighted.max_weight,
         square_D=weighted.square_D + weighted.weight * (weighted.mean_D - shift_D) ** 2,
         num_weighted=_num_weighted(comm, blocks) if x.is_weighted else blocks.num_rows,
+        dtype=x.dtype if fits_single((x.peak_D + shift_D.abs()).max()) else torch.float64,
     )
 
 
