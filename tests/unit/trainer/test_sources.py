@@ -156,6 +156,19 @@ PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]
         {},
         r"\(no files\).*; files in folders below are meant by \S+/\*\*/\*",
     ),
+    "row numbers without a name": (
+        csv(",a\n0,5\n1,7\n"),
+        KMEANS,
+        {},
+        "a column has no name, as row numbers that pandas writes: write with index=False",
+    ),
+    "names missing": (csv("a,,\n1,2,3\n"), KMEANS, {}, "columns twice: ''"),
+    "another encoding": (
+        lambda f: (f / "t.csv").write_bytes("a,b\n".encode("utf-16")),
+        KMEANS,
+        {},
+        "save the file as UTF-8",
+    ),
     "column twice": (csv("a,a\n1,2\n"), KMEANS, {}, "columns twice: a"),
     "NaN": (csv("a,b\n1,2\n,4\n5,\n"), KMEANS, {}, "column a is missing or NaN.* in row 2; column b .* in row 3"),
     "infinite": (
@@ -277,6 +290,16 @@ def test_arrays_of_either_byte_order_and_nested_fields_are_read(tmp_path: Path) 
     (data,) = read_rows(str(tmp_path), SVM, label="y")
     assert (data.columns.features, data.train.classes.tolist()) == (("a", "b0", "b1"), [5, 7])
     assert data.train.blocks[0].X_ND.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_row_labels_of_pandas_are_no_features(tmp_path: Path) -> None:
+    """Unless they are asked for: a model that has learned from row numbers looks well, and is worth nothing."""
+    table = pa.table({"a": [1.0, 2.0], "__index_level_0__": [7, 9]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    (data,) = read_rows(str(tmp_path), KMEANS)
+    (asked,) = read_rows(str(tmp_path), KMEANS, features=["__index_level_0__"])
+    assert column([data], "X_ND").tolist() == [[1.0], [2.0]]
+    assert column([asked], "X_ND").tolist() == [[7.0], [9.0]]
 
 
 def test_notes_of_other_programs_are_no_data(tmp_path: Path) -> None:

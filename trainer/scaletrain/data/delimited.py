@@ -34,7 +34,7 @@ class CsvReader:
         other = next((mark for mark in _OTHER_MARKS if len(names) == 1 and mark in names[0]), None)
         if other:
             raise InvalidData(
-                f"{file}: the header {names[0]!r} has no comma but a {_OTHER_MARKS[other]}: values have to be separated by commas"
+                f"{file}: the header {names[0][:200]!r} has no comma but a {_OTHER_MARKS[other]}: values have to be separated by commas"
             )
         return {column.name: column.type for column in _head(file).schema}
 
@@ -78,7 +78,7 @@ def _header(file: File, stream: BinaryIO) -> tuple[list[str], int]:
     try:
         names = next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), [])
     except UnicodeDecodeError as error:
-        raise InvalidData(f"{file}: the header is not UTF-8 text: {error}") from error
+        raise InvalidData(f"{file}: the header is not UTF-8 text: {error}; save the file as UTF-8") from error
     except csv.Error as error:
         raise InvalidData(f"{file}: the header is no line of CSV that ends with a line feed: {error}") from error
     if not any(names):

@@ -161,7 +161,7 @@ def _line_problem(words: list[bytes]) -> str | None:
         if not colon or not index.isdecimal():
             return f"{pair!r} is not index:value"
         if int(index) == 0:
-            return f"index 0 in {pair!r}: indices count from 1 in this format"
+            return f"index 0 in {pair!r}: indices count from 1 in this format (dump_svmlight_file: zero_based=False)"
         if int(index) > LARGEST_INDEX:
             return f"index {index}: the largest allowed is {LARGEST_INDEX}"
         if int(index) <= last:

@@ -84,7 +84,7 @@ def unique(file: File, names: Sequence[str]) -> Sequence[str]:
     """The names. InvalidData if one is there twice: nobody could say which column it means."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InvalidData(f"{file} has columns twice: {', '.join(twice)}")
+        raise InvalidData(f"{file} has columns twice: {', '.join(name or repr(name) for name in twice)}")
     return names
 
 

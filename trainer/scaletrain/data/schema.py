@@ -1,6 +1,7 @@
 """Which columns are learned from, and whether their types allow it. Everything that is wrong is said at once."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from .table import Columns, LabelKind
 NUMERIC = (pt.is_integer, pt.is_floating, pt.is_boolean, pt.is_decimal, pt.is_null)
 TEXT = (pt.is_string, pt.is_large_string, pt.is_dictionary)
 MOST_LISTED = 10
+ROW_LABELS = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in Parquet and Arrow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,9 @@ class Opened:
 def choose_columns(opened: Opened, files: Files, label_kind: LabelKind) -> Columns:
     """The features, in order. InvalidData names each file and column that does not fit."""
     special = [name for name in (files.label, files.weight) if name]
-    features = files.features or [name for name in opened.first if name not in special]
+    features = files.features or [
+        name for name in opened.first if name not in special and not ROW_LABELS.fullmatch(name)
+    ]
     problems = [*_spec_problems(features, files), *_missing_columns(opened, [*features, *special])]
     if not problems:
         problems = [*_type_problems(opened, files, features), *_label_problems(opened, files, label_kind)]
@@ -76,6 +80,11 @@ def _is_single(kind: pa.DataType) -> bool:
 def _spec_problems(features: Sequence[str], files: Files) -> Iterator[str]:
     if not features:
         yield f"{files.uri}: no column is left to learn from"
+    if "" in features and not files.features:  # a row number, which would be learned without a word
+        yield (
+            f"{files.uri}: a column has no name, as row numbers that pandas writes: write with index=False, or name the columns "
+            "to learn from in data.files.features"
+        )
     yield from (f"data.files.features has {name} twice" for name, count in Counter(features).items() if count > 1)
     for field, name in (("label", files.label), ("weight", files.weight)):
         if name and name in features:
@@ -93,7 +102,7 @@ def _missing_columns(opened: Opened, names: Sequence[str]) -> Iterator[str]:
                     ", ..." if len(schema) > MOST_LISTED else ""
                 )
                 hint = f"did you mean {_visible(near[0])}?" if near else f"its columns are {listed}"
-                yield f"{file} has no column {name}; {hint}"
+                yield f"{file} has no column {_visible(name)}; {hint}"
 
 
 def _visible(name: str) -> str:
@@ -108,7 +117,7 @@ def _type_problems(opened: Opened, files: Files, features: Sequence[str]) -> Ite
         for name, role in roles:
             if not is_numeric(schema[name]):
                 found += 1
-                yield f"{file}: column {name}{role} {_what_it_is(opened.reader, file, name, schema[name])}"
+                yield f"{file}: column {_visible(name)}{role} {_what_it_is(opened.reader, file, name, schema[name])}"
     if found and not files.features:
         yield "name the columns to learn from in data.files.features, or turn these into numbers"
 
