@@ -29,7 +29,7 @@ from .sums import Sums, point_bound, total_bound
 class Clustering:
     """Where Lloyd's algorithm ended. Equal on all ranks."""
 
-    C_KD: Tensor  # centres in the dtype of the features, shifted as the points
+    C_KD: Tensor  # centres in the dtype of the points, shifted as they are
     inertia: float
     n_iter: int
     converged: bool  # no label changed, or the centres moved by at most the tolerance
@@ -51,7 +51,7 @@ def lloyd(
     report: Callable[[int, float], None],
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Clustering:
-    """From first centres (K, D) in the dtype of the features, which are not asked for if an earlier attempt came further.
+    """From first centres (K, D) in the dtype of the points, which are not asked for if an earlier attempt came further.
 
     `report(n_iter, inertia of the new centres)` after each iteration.
     """

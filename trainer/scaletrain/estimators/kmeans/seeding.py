@@ -26,13 +26,13 @@ MAX_ROUNDS = 50  # while there are fewer candidates than clusters
 
 
 def random_centers(data: Points, K: int, seed: int, restart: int) -> Tensor:
-    """K rows drawn without replacement in proportion to their weights: (K, D), shifted, in the dtype of the features."""
+    """K rows drawn without replacement in proportion to their weights: (K, D), shifted, in the dtype of the points."""
     row_K = draw_rows(data.comm, data.blocks, K, Key(seed, Purpose.FIRST_CENTERS, restart))
     return _rows(data, row_K)
 
 
 def parallel_centers(data: Points, K: int, seed: int, restart: int) -> Tensor:
-    """k-means||: (K, D), shifted, in the dtype of the features. Repeats rows if fewer than K are distinct."""
+    """k-means||: (K, D), shifted, in the dtype of the points. Repeats rows if fewer than K are distinct."""
     candidates = _Candidates(data)
     candidates.add(random_centers(data, 1, seed, restart))
     for round_ in range(MAX_ROUNDS):
