@@ -144,3 +144,11 @@ def test_a_path_that_only_a_shell_understands_is_refused() -> None:
     """A folder named ~ would be made, and `rm -r ~` is not how anybody should get rid of it."""
     with pytest.raises(InvalidSpec, match=r"output\.uri: ~/model begins with ~, which is not expanded"):
         claim("~/model")
+
+
+def test_a_url_with_one_slash_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model would lie in a folder named s3: in the worker, and go with it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidSpec, match=r"output\.uri: s3:/b/model is no URL: write s3://b/model"):
+        claim("s3:/b/model")
+    assert not any(tmp_path.iterdir())

@@ -1,6 +1,8 @@
 """Data and models in object stores and on web servers: the same rows and bytes as on a volume, and errors that name the place."""
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +159,9 @@ PROBLEMS: dict[str, tuple[str, type[Exception], str]] = {
     "a password": ("s3://me:hunter2@bucket/t.csv", InvalidSpec, "^data.files.uri: the URI holds a user and a password"),
     "a token": ("https://token@host/t.csv", InvalidSpec, "^data.files.uri: the URI holds a user and a password"),
     "unknown scheme": ("s4://bucket/t.csv", InvalidSpec, "s4:// is not known. Known are paths, file://, s3://.*abfs"),
+    "capitals": ("HTTP://host/t.csv", InvalidSpec, "write the scheme in small letters: http://$"),
+    "one slash": ("s3:/bucket/t.csv", InvalidSpec, "s3:/bucket/t.csv is no URL: write s3://bucket/t.csv$"),
+    "one slash and a path": ("file:/data/t.csv", InvalidSpec, "is no URL: write file:///data/t.csv$"),
     "driver of another package": ("abfs://c@account/t.csv", InvalidSpec, "a driver that is not installed: .*adlfs"),
     "one inside another": ("zip://t.csv::s3://bucket/t.zip", InvalidSpec, r"\(::\) are not supported"),
     "another machine": ("file://host/t.csv", InvalidSpec, "names the machine host"),
@@ -175,6 +180,16 @@ def test_what_is_wrong_with_a_uri_is_told(tmp_path: Path, store: ObjectStore, na
     with web_server(tmp_path) as server, pytest.raises(kind, match=want) as caught:
         read_rows(uri.format(web=server.url), KMEANS)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_driver_prints_no_tracebacks_of_its_own() -> None:
+    """gcsfs does of each try that fails; the error of the last one says all."""
+    program = (
+        "import logging; from scaletrain.storage.uri import file_system; file_system('memory://a', 'output.uri');"
+        "logging.getLogger('gcsfs').error('pages'); logging.getLogger('other').error('seen')"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+    assert printed == "seen\n"
 
 
 def test_a_store_is_no_place_on_this_machine() -> None:

@@ -1,5 +1,6 @@
 """Which file system a URI names. Credentials come from the environment as the drivers read it, never from the URI."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,11 @@ def local_path(uri: str, field: str) -> Path:
     if "://" not in uri:
         if uri.startswith("~/"):  # only a shell knows what that is; here it would be a folder named ~
             raise InvalidSpec(f"{field}: {uri} begins with ~, which is not expanded: write the whole path")
+        scheme, colon, rest = uri.partition(":")
+        if colon and scheme.lower() in (*EXTRAS, LOCAL):  # a model would lie in a folder named s3:, and go with the Pod
+            raise InvalidSpec(
+                f"{field}: {uri} is no URL: write {scheme.lower()}://{'/' * (scheme.lower() == LOCAL)}{rest.lstrip('/')}"
+            )
         return Path(uri)
     if not is_local(uri):
         raise InvalidSpec(f"{field}: {uri} is not on this machine: a path is needed")
@@ -51,6 +57,8 @@ def file_system(uri: str, field: str) -> "tuple[AbstractFileSystem, str]":
     if "::" in uri:
         raise InvalidSpec(f"{field}: {uri}: file systems inside of others (::) are not supported")
     _require_driver(uri, scheme, field)
+    # It prints a traceback of each try that fails; the last one is told anyway. Handlers of the program's own get them still.
+    logging.getLogger("gcsfs").addHandler(logging.NullHandler())
     with reaching(f"{field}: {uri}"):  # some drivers connect at once
         try:
             fs, path = url_to_fs(uri, use_listings_cache=False, **_options(scheme))
@@ -65,6 +73,8 @@ def _require_driver(uri: str, scheme: str, field: str) -> None:
     import fsspec  # noqa: PLC0415 - as above
 
     if scheme not in fsspec.available_protocols():
+        if scheme.lower() in (*EXTRAS, LOCAL):
+            raise InvalidSpec(f"{field}: {uri}: write the scheme in small letters: {scheme.lower()}://")
         others = sorted(set(fsspec.available_protocols()) - set(EXTRAS) - {LOCAL, "local"})
         raise InvalidSpec(
             f"{field}: {uri}: {scheme}:// is not known. Known are paths, file://, {', '.join(f'{s}://' for s in EXTRAS)},"
