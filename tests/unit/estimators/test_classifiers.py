@@ -135,6 +135,19 @@ def test_squared_hinge_objective_is_that_of_linear_svc(rng, dtype, weighted, cla
     assert found.converged
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_squared_hinge_of_separable_classes_ends_at_the_minimum(seed):
+    """With a large C nearly all of the first value is gone there. No f whose curvature is 1 at least has more than |gradient|^2 / 2
+    to fall."""
+    rng = np.random.default_rng(seed)
+    X, sign = (rng.standard_normal((20, 25)) * 10.0 ** rng.integers(-2, 3, 25)).astype(np.float32), np.tile([-1, 1], 10)
+    found = fit(svm, Svm(C=1e4), make_blocks(X, (sign > 0).astype(np.int64)))
+    X_NP, point_P = np.column_stack([X, np.ones(20)]).astype(float), np.append(found.coef_KD, found.intercept_K)
+    slope_P = point_P - 2e4 * (sign * np.maximum(0, 1 - sign * (X_NP @ point_P))) @ X_NP
+    assert found.converged
+    assert slope_P @ slope_P / 2 <= 1e-5 * found.objective[0]
+
+
 @pytest.mark.parametrize("class_weight", ["balanced", "none"])
 def test_one_against_the_rest_as_linear_svc(rng, class_weight):
     """Above two classes each row of coefficients is LinearSVC's, class weights included."""

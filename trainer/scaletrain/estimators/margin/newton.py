@@ -22,7 +22,7 @@ from scaletrain.estimators.base import NO_CHECKPOINT, Checkpoint, Progress, Stat
 from scaletrain.estimators.linalg import Solver, factor
 from scaletrain.estimators.solution import Solution
 
-from .armijo import best_step, falls
+from .armijo import ROUNDING, best_step, falls
 from .certificates import Certify
 from .conjugate import ConjugateGradients
 from .led import Options, answer, check_size, led_solution
@@ -33,6 +33,7 @@ SINGULAR = 1e-14  # relative; see `factor`
 LOSE_DIGITS = 0.01  # a Hessian in float32 will do as long as condition * epsilon stays below
 ROUGH = 1e-3  # tolerance for a sample of the rows: its own error is larger
 SHORT, SLOW = 0.05, 0.1  # decrements: of a value, of the one before
+ALMOST_GONE = 0.01  # of the first value: below, gradients are small everywhere, and only the point's own Hessian says what is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +142,12 @@ class _Newton:
         tolerance = options.tolerance
         while True:
             direction_P, decrement = self.direction(state)
-            converged = state.certificate <= tolerance and _is_small(decrement, state, tolerance)
+            seems_done = state.certificate <= tolerance and self._is_small(decrement, state, tolerance)
+            converged = seems_done and not (state.is_stale and state.at.value <= ALMOST_GONE * state.at.first.value)
             if converged or state.n_iter >= options.max_iterations:
                 return state, converged
             following = None
-            if not state.is_stale or decrement <= SLOW * state.before:
+            if not seems_done and (not state.is_stale or decrement <= SLOW * state.before):
                 following = self._step(state, direction_P, decrement)
                 if following is None and not state.is_stale:
                     return state, False
@@ -186,6 +188,11 @@ class _Newton:
         direction_P, free = torch.zeros_like(state.point_P), self._problem.free
         direction_P[:free] = state.curvature.solver.solve(-state.at.gradient_P[:free]) / state.curvature.scale
         return direction_P, -float(state.at.gradient_P @ direction_P) / 2
+
+    def _is_small(self, decrement: float, state: _State, tolerance: float) -> bool:
+        """Relative to the first value only where all loss is gone: without a penalty, or else but for rounding."""
+        gone = ROUNDING if self._problem.l2 else tolerance
+        return decrement <= tolerance * state.at.value or state.at.value <= gone * state.at.first.value
 
     def _step(self, state: _State, direction_P: Tensor, decrement: float) -> _State | None:
         """The state after the full step, or a shorter one; None if no step makes the value smaller."""
@@ -266,8 +273,3 @@ class _Newton:
         """As numbers. vector_P: the direction of a search, or what to multiply; told: step and certificate, for progress."""
         header = torch.tensor([task, self._level, hessian, *told], dtype=torch.float64)
         return torch.cat([header, point_P, torch.zeros_like(point_P) if vector_P is None else vector_P])
-
-
-def _is_small(decrement: float, state: _State, tolerance: float) -> bool:
-    """Relative to the first value only where all loss is gone, as it can be without a penalty."""
-    return decrement <= tolerance * state.at.value or state.at.value <= tolerance * state.at.first.value
