@@ -143,6 +143,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]
     "one bad value in the head": (csv("a,b\n1,2\n3,x7\n"), KMEANS, {}, "column b holds text: 'x7' in row 2"),
     "one bad value later": (csv(LONG + "1,oops\n"), KMEANS, {}, "column b: 'oops' in row 300001 is not a number"),
     "uneven row": (csv("a,b\n1,2\n3\n"), KMEANS, {}, "a row has 1 values, the header has 2 names: '3'"),
+    "half of a value": (csv('a,b\n1,2\n3"\n'), KMEANS, {}, "'3\"', perhaps half of a value that holds a line break"),
     "semicolons": (csv("a;b\n1;2\n"), KMEANS, {}, "the header 'a;b' has no comma but a semicolon"),
     "text in the name of a folder": (
         csv("a\\n1\\n", "day=mon"),
@@ -290,6 +291,22 @@ def test_arrays_of_either_byte_order_and_nested_fields_are_read(tmp_path: Path) 
     (data,) = read_rows(str(tmp_path), SVM, label="y")
     assert (data.columns.features, data.train.classes.tolist()) == (("a", "b0", "b1"), [5, 7])
     assert data.train.blocks[0].X_ND.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_line_break_where_two_parts_meet_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Its halves are rows to look at: they would be learned from."""
+    monkeypatch.setattr(delimited, "PART_BYTES", 30)
+    (tmp_path / "t.csv").write_text("a,y\n" + "1,k\n" * 6 + '2,"no\n3,yes"\n' + "4,k\n" * 9)
+    with pytest.raises(InvalidData, match="a value in quotes holds a line break"):
+        read_rows(str(tmp_path), SVM, size, label="y")
+
+
+def test_a_quote_inside_of_a_value_is_no_line_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "PART_BYTES", 30)
+    (tmp_path / "t.csv").write_text("a,y\n" + '1,5" pipe\n2,"one, two"\n3,rod\n' * 9)
+    (data,) = read_rows(str(tmp_path), SVM, label="y")
+    assert data.train.num_rows == 27
 
 
 def test_row_labels_of_pandas_are_no_features(tmp_path: Path) -> None:

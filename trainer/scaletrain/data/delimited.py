@@ -1,4 +1,5 @@
-"""CSV with a header: a part is the lines that begin in a run of PART_BYTES. No value may contain a line break.
+"""CSV with a header: a part is the lines that begin in a run of PART_BYTES. No value may contain a line break; one where two parts
+meet is refused, since its halves could be taken for rows.
 
 The types of columns are taken from the first MiB of the first file; every later value has to fit. Rows are counted from 1,
 the header not counted.
@@ -99,6 +100,10 @@ def _parse(part: Part, types: Mapping[str, pa.DataType], columns: list[str]) -> 
     with part.file.open() as stream:
         names, _ = _header(part.file, stream)
         text = lines(stream, *part.span)
+    if part.span[1] < part.file.size and _ends_in_quotes(text):
+        raise InvalidData(
+            f"{part.path}: a value in quotes holds a line break: take it out, or write the rows as Parquet"
+        )
     return _table(part.file, names, text, _converting(types, columns))
 
 
@@ -111,6 +116,18 @@ def lines(stream: BinaryIO, start: int, stop: int) -> bytes:
         return b""
     end = b"" if text.endswith(b"\n") else stream.readline()
     return text[first:] + end
+
+
+def _ends_in_quotes(text: bytes) -> bool:
+    """Whether the last value has no closing quote. Quotes come in pairs, but for those inside of a value without any, as 5" pipe."""
+    if text.count(b'"') % 2 == 0:
+        return False
+    try:
+        for _ in csv.reader(io.StringIO(text.decode(errors="replace"), newline=""), strict=True):
+            pass
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return False
 
 
 def _table(file: File, names: list[str], text: bytes, converting: pc.ConvertOptions) -> pa.Table:
@@ -129,8 +146,9 @@ def _table(file: File, names: list[str], text: bytes, converting: pc.ConvertOpti
         if not uneven:
             raise
         row = uneven[0]
+        hint = ", perhaps half of a value that holds a line break" if '"' in row.text else ""
         raise InvalidData(
-            f"{file}: a row has {row.actual_columns} values, the header has {row.expected_columns} names: {row.text[:200]!r}"
+            f"{file}: a row has {row.actual_columns} values, the header has {row.expected_columns} names: {row.text[:200]!r}{hint}"
         ) from error
 
 
