@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from scalejob.local.forks import IS_POSSIBLE, Fork, ForkServer
+from scaletrain import forkserver
 
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="needs Linux")
 
@@ -78,6 +80,19 @@ def test_each_rank_has_its_own_environment_output_and_end(capfd: pytest.CaptureF
 
     served(act)
     assert capfd.readouterr() == ("", "")
+
+
+def test_torch_is_hushed_before_its_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads then what it may print; its warnings about peers that are gone hold pages of frames."""
+    seen: list[str | None] = []
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "1"})
+    monkeypatch.setattr(forkserver, "_import", lambda output: seen.append(os.environ.get("TORCH_CPP_LOG_LEVEL")))
+    monkeypatch.setattr(forkserver, "serve", lambda channel, first: None)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, open(os.devnull) as file:
+        socket.send_fds(ours, [b"start"], [file.fileno(), file.fileno()])
+        forkserver.main(theirs.detach())
+    assert seen == ["ERROR"]
 
 
 def test_a_signal_ends_one_rank_only() -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from . import threads
-from .__main__ import run
+from .__main__ import hush_torch, run
 
 
 class Asked(NamedTuple):
@@ -30,6 +30,7 @@ class Asked(NamedTuple):
 
 def main(fd: int) -> None:
     threads.decide(os.environ)
+    hush_torch()
     with socket.socket(fileno=fd) as channel:
         first = receive(channel)
         if first:
