@@ -91,10 +91,11 @@ class TwoWays:
 
     def fill(self, buffer: np.ndarray, offset: int, *, is_kept: bool) -> bool:
         """Whether the file has enough to fill an aligned buffer. `is_kept`: through the cache, to be found there the next time."""
-        if self._past is None or is_kept:
+        past = self._past  # once: another thread may find out meanwhile that it does not work
+        if past is None or is_kept:
             return _fill(self.through, buffer, offset)
         try:
-            return _fill(self._past, buffer, offset)
+            return _fill(past, buffer, offset)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
