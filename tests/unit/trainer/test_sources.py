@@ -1,5 +1,6 @@
 """Files: the same rows from every format and for any number of ranks, and errors that name file, column and row."""
 
+import gzip
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -143,6 +144,12 @@ PROBLEMS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]
     "one bad value in the head": (csv("a,b\n1,2\n3,x7\n"), KMEANS, {}, "column b holds text: 'x7' in row 2"),
     "one bad value later": (csv(LONG + "1,oops\n"), KMEANS, {}, "column b: 'oops' in row 300001 is not a number"),
     "uneven row": (csv("a,b\n1,2\n3\n"), KMEANS, {}, "a row has 1 values, the header has 2 names: '3'"),
+    "packed": (
+        lambda f: (f / "t.csv").write_bytes(gzip.compress(b"a,b\n1,2\n")),
+        KMEANS,
+        {},
+        "t.csv is compressed by gzip: unpack it",
+    ),
     "half of a value": (csv('a,b\n1,2\n3"\n'), KMEANS, {}, "'3\"', perhaps half of a value that holds a line break"),
     "semicolons": (csv("a;b\n1;2\n"), KMEANS, {}, "the header 'a;b' has no comma but a semicolon"),
     "text in the name of a folder": (

@@ -21,6 +21,7 @@ from .reader import Batch, Part, Schema, Wanted, first_text, is_number, to_batch
 
 PART_BYTES = 16 << 20
 HEAD_BYTES = 1 << 20
+GZIP = b"\x1f\x8b"
 NULLS = frozenset(pc.ConvertOptions().null_values)
 
 
@@ -76,6 +77,8 @@ _OTHER_MARKS = {";": "semicolon", "\t": "tab", "|": "bar"}
 def _header(file: File, stream: BinaryIO) -> tuple[list[str], int]:
     """Names of the columns, and where the first row begins: there the stream is then."""
     line = stream.readline()
+    if line.startswith(GZIP):  # of which no rank could read its own rows only
+        raise InvalidData(f"{file} is compressed by gzip: unpack it, or write the rows as Parquet")
     try:
         names = next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), [])
     except UnicodeDecodeError as error:
