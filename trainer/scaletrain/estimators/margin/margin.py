@@ -6,6 +6,8 @@ Inside, features are taken about a shift close to their means: x_i w + b = (x_i 
 well conditioned, so that it can be summed in the dtype of the features; gradient and value are always float64.
 A point is a float64 tensor (w, offset) of D + 1 numbers; without an intercept, shift and offset are 0.
 
+Cost of a pass: 4 D flops a row, and D^2 more with a Hessian for one that curves f. All-reduced: P + 1 numbers, and P^2.
+
 Legend: N rows of a block, D features, P = D + 1, T step sizes.
 """
 

@@ -8,6 +8,8 @@ With a_i = 0 a parabola on 0 <= u <= 2 width replaces the corner of the hinge. W
 it, the parabola lies about what u is there, and the minima of f approach that of the hinge without being much narrower.
 The multipliers are not stored: each pass finds them again from the few points (anchors) where the f before ended.
 
+Cost of a pass: 2 D (K + 3) flops a row, and D^2 for one in its parabola. All-reduced: P^2 + 2 P + 3 numbers; by a search T.
+
 Legend: N rows of a block, D features, P = D + 1, K anchors, J = K + 1 points, T step sizes.
 """
 
