@@ -92,7 +92,7 @@ def test_a_stopped_rank_0_is_noticed_though_its_store_never_answers(monkeypatch:
             assert host.stdout is not None
             host.stdout.readline()
             rank = Rank(rank=1, world_size=2, master_addr="127.0.0.1", master_port=port)
-            Meeting(rank, rendezvous._connect(rank, 5), num_gpus=0).watch(heard.put, threading.Event())
+            Meeting(rank, *rendezvous._connections(rank, 5), num_gpus=0).watch(heard.put, threading.Event())
             with pytest.raises(queue.Empty):
                 heard.get(timeout=1)
             host.send_signal(signal.SIGSTOP)

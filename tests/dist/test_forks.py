@@ -89,7 +89,7 @@ def test_torch_is_hushed_before_its_import(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(forkserver, "_import", lambda output: seen.append(os.environ.get("TORCH_CPP_LOG_LEVEL")))
     monkeypatch.setattr(forkserver, "serve", lambda channel, first: None)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, open(os.devnull) as file:
+    with ours, Path(os.devnull).open() as file:
         socket.send_fds(ours, [b"start"], [file.fileno(), file.fileno()])
         forkserver.main(theirs.detach())
     assert seen == ["ERROR"]

@@ -62,11 +62,12 @@ class Cause:
 class Meeting:
     """The store of one attempt, seen from one rank, after all ranks have come."""
 
-    def __init__(self, rank: Rank, store: TCPStore, num_gpus: int) -> None:
-        self.store: Store = PrefixStore(rank.namespace, store)
+    def __init__(self, rank: Rank, store: Store, aside: Store, num_gpus: int) -> None:
+        """`aside`: a connection for all but the main thread, whose own one may be blocked in `wait`."""
+        self.store = store
         self.num_gpus = num_gpus
         self._rank = rank
-        self._tcp = store
+        self._aside = aside
         self._stop = threading.Event()
         self._tells = threading.Event()  # this rank sounds the alarm itself: it need not hear of it
         self._wished = threading.Event()
@@ -89,14 +90,13 @@ class Meeting:
         """
         self._tells.set()
         try:
-            store = self._own_store()
-            first = Cause.decode(store.compare_set("alarm", "", cause.encode()).decode())
-            store.set(f"heard/{self._rank.rank}", "1")
+            first = Cause.decode(self._aside.compare_set("alarm", "", cause.encode()).decode())
+            self._aside.set(f"heard/{self._rank.rank}", "1")
         except (DistStoreError, DistNetworkError):
             return cause  # rank 0 is gone, the others see that too
         self._stop.set()
         if self._rank.is_first:
-            self._wait_until_heard(store, silent)
+            self._wait_until_heard(silent)
         return first
 
     def announce_end(self, word: LastWord) -> None:
@@ -110,11 +110,11 @@ class Meeting:
         telling.start()
         telling.join(FAREWELL_SECONDS)
 
-    def _wait_until_heard(self, store: Store, silent: Collection[int] = ()) -> None:
+    def _wait_until_heard(self, silent: Collection[int] = ()) -> None:
         """The store, where others have yet to hear of the alarm, ends with this process."""
         ranks = [rank for rank in range(1, self._rank.world_size) if rank not in silent]
         until = time.monotonic() + FAREWELL_SECONDS
-        while ranks and time.monotonic() < until and not store.check([f"heard/{rank}" for rank in ranks]):
+        while ranks and time.monotonic() < until and not self._aside.check([f"heard/{rank}" for rank in ranks]):
             time.sleep(self._tick_seconds / 50)
 
     @property
@@ -145,33 +145,28 @@ class Meeting:
             return
         if self._rank.is_first:
             with suppress(DistStoreError, DistNetworkError):
-                self._wait_until_heard(self._own_store())
+                self._wait_until_heard()
         on_alarm(cause)
 
     def _wait_for_alarm(self) -> Cause | None:
         try:
-            store = self._own_store()
             while not self._stop.wait(self._tick_seconds):
-                store.add(f"beat/{self._rank.rank}", 1)
-                self._hear_rank_0(store.add("beat/0", 0))
-                self._pass_on_wish(store)
-                if store.check(["alarm"]):
-                    cause = Cause.decode(store.get("alarm").decode())
-                    store.set(f"heard/{self._rank.rank}", "1")
+                self._aside.add(f"beat/{self._rank.rank}", 1)
+                self._hear_rank_0(self._aside.add("beat/0", 0))
+                self._pass_on_wish()
+                if self._aside.check(["alarm"]):
+                    cause = Cause.decode(self._aside.get("alarm").decode())
+                    self._aside.set(f"heard/{self._rank.rank}", "1")
                     return cause
         except (DistStoreError, DistNetworkError):
             return lost(0, "is gone: its process or node has ended")
         return None
 
-    def _pass_on_wish(self, store: Store) -> None:
-        if self._rank.is_first and store.check(["end"]):
+    def _pass_on_wish(self) -> None:
+        if self._rank.is_first and self._aside.check(["end"]):
             self._wished.set()
         elif self._wished.is_set():
-            store.set("end", "1")
-
-    def _own_store(self) -> Store:
-        """A connection for one thread: the main thread's one may be blocked in `wait`."""
-        return PrefixStore(self._rank.namespace, self._tcp.clone())
+            self._aside.set("end", "1")
 
     def _hear_rank_0(self, beat: int) -> None:
         if beat != self._beat_of_rank_0:
@@ -188,10 +183,9 @@ class Meeting:
     def _watch_peers(self, on_alarm: Callable[[Cause], None]) -> None:
         peers = range(1, self._rank.world_size)
         with suppress(DistStoreError, DistNetworkError):  # of a launcher that has ended: `_look` tells of that
-            store = self._own_store()
             beats, ticks = [b""] * len(peers), [0] * len(peers)
             while not self._stop.wait(self._tick_seconds):
-                before, beats = beats, store.multi_get([f"beat/{rank}" for rank in peers])
+                before, beats = beats, self._aside.multi_get([f"beat/{rank}" for rank in peers])
                 ticks = [0 if new != old else n + 1 for new, old, n in zip(beats, before, ticks, strict=True)]
                 if max(ticks) > SILENT_TICKS:
                     cause = silent(peers[ticks.index(max(ticks))], self._tick_seconds)
@@ -213,8 +207,7 @@ def silent(rank: int, tick_seconds: float) -> Cause:
 def meet(rank: Rank, *, has_gpu: bool, timeout_seconds: float) -> Meeting:
     """Waits for all ranks. RendezvousTimeout names the missing ones."""
     until = time.monotonic() + timeout_seconds
-    tcp = _connect(rank, timeout_seconds)
-    store = PrefixStore(rank.namespace, tcp)
+    store, aside = _connections(rank, timeout_seconds)
     store.add("gpus", int(has_gpu))
     store.add(f"beat/{rank.rank}", 0)
     store.set(f"here/{rank.rank}", "1")
@@ -233,7 +226,14 @@ def meet(rank: Rank, *, has_gpu: bool, timeout_seconds: float) -> Meeting:
         raise RendezvousTimeout(
             f"{len(missing)} of {rank.world_size} ranks did not come within {timeout_seconds:g} s: {listed}"
         )
-    return Meeting(rank, tcp, num_gpus=store.add("gpus", 0))
+    return Meeting(rank, store, aside, num_gpus=store.add("gpus", 0))
+
+
+def _connections(rank: Rank, timeout_seconds: float) -> tuple[Store, Store]:
+    """One for the main thread and one for the others, before the ranks begin to listen for each other: torch asks the DNS for
+    the name of each peer that it connects to, and waits 5 s for a lost answer, which would be taken for silence."""
+    tcp = _connect(rank, timeout_seconds)
+    return PrefixStore(rank.namespace, tcp), PrefixStore(rank.namespace, tcp.clone())
 
 
 def _connect(rank: Rank, timeout_seconds: float) -> TCPStore:

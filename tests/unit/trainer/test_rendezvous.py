@@ -26,7 +26,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def meeting_of(rank: int, port: int, *, hosts: bool, size: int = 2) -> Meeting:
     """A rank of some that have already met."""
     me = Rank(rank=rank, world_size=size, master_addr="127.0.0.1", master_port=port, hosts_store=hosts)
-    meeting = Meeting(me, rendezvous._connect(me, 5), num_gpus=0)
+    meeting = Meeting(me, *rendezvous._connections(me, 5), num_gpus=0)
     meeting.store.add(f"beat/{rank}", 0)
     return meeting
 
@@ -123,7 +123,22 @@ def test_the_last_word_of_a_rank_that_ends_on_a_signal_is_heard(leaver: int) -> 
 def test_the_last_word_is_not_waited_for_if_rank_0_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is stopped takes connections all the same."""
     meeting = meeting_of(0, free_port(), hosts=True)
-    monkeypatch.setattr(meeting, "_own_store", threading.Event().wait)
+    monkeypatch.setattr(meeting, "sound_alarm", lambda cause: threading.Event().wait())
     began = time.monotonic()
     meeting.announce_end(LastWord(rank=0))
     assert time.monotonic() - began < 1
+
+
+def test_a_name_server_that_does_not_answer_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch asks it with each connection, so there is none while ranks listen for each other."""
+    port = free_port()
+    meetings = [meeting_of(rank, port, hosts=rank == 0) for rank in range(2)]
+    heard: queue.Queue[Cause] = queue.Queue()
+    monkeypatch.setattr(rendezvous.TCPStore, "clone", lambda store: threading.Event().wait())
+    monkeypatch.setattr(rendezvous, "_connect", lambda *_: threading.Event().wait())
+    for meeting in meetings:
+        meeting.watch(heard.put, threading.Event())
+    with pytest.raises(queue.Empty):
+        heard.get(timeout=2)
+    for meeting in meetings:
+        meeting._stop.set()
