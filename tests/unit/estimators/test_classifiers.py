@@ -335,3 +335,18 @@ def test_values_that_cannot_be_squared_are_refused(rng, module, params):
     X[3, 2] = 1e200
     with pytest.raises(InvalidData, match="too large to be squared in features number 2"):
         fit(module, params, make_blocks(X, y))
+
+
+def test_logistic_with_fewer_rows_than_features(rng):
+    """There is no matrix of the features; the minimum is that of scikit-learn, and the bytes are equal on 1 and 3 ranks."""
+    X = rng.standard_normal((60, 300)) * 10.0 ** rng.integers(-1, 2, 300) + 3
+    y = (X[:, 0] - 3 + rng.standard_normal(60) > 0).astype(int)
+    params, blocks = Linear(task="classification", l2=2.0), make_blocks(X, y, rows=7)
+    peer = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000, solver="newton-cholesky").fit(X, y)
+    found = fit(linear, params, blocks)
+    assert found.converged
+    weight = np.ones(len(X))
+    best = logistic_objective(peer, X, y, weight, 2.0)
+    assert found.objective <= best * (1 + 1e-6)
+    for other in on_ranks(3, blocks, lambda comm, mine: fit(linear, params, mine, comm=comm)):
+        assert other.coef_KD.tobytes() == found.coef_KD.tobytes()

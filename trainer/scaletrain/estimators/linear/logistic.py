@@ -4,7 +4,7 @@
               l2/2 |W|^2 + sum_i c_i (log sum_k exp z_ik - z_i,y(i))   more (softmax)
 
 That is scikit-learn's LogisticRegression with C = 1/l2; the intercept is not penalised. c_i: weight of the row, times the weight
-of its class.
+of its class. With fewer rows than features a direction takes few conjugate gradients, where the matrix of 300 x 5,000 takes seconds.
 """
 
 from collections.abc import Mapping
@@ -117,6 +117,9 @@ def fit(
     return solve(_Data(comm=comm, blocks=blocks, x=x, classes=classes), l2, params.fit_intercept, options, progress)
 
 
+FEW_FEATURES = 256  # of which a matrix costs nothing
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Data:
     comm: Comm
@@ -142,6 +145,7 @@ def _two_classes(data: _Data, l2: float, fit_intercept: bool, options: Options, 
         l2=l2,
         intercept_l2=0.0,
         fit_intercept=fit_intercept,
+        avoids_matrix=l2 > 0 and data.blocks.num_features > max(FEW_FEATURES, data.blocks.num_rows),
     )
     found = minimise(problem, Logistic(), mean_gradient, options, progress)
     is_separable = l2 == 0 and found.objective <= options.tolerance * data.cost

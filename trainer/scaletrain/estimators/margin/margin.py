@@ -74,6 +74,7 @@ class MarginProblem:
     l2: float
     intercept_l2: float
     fit_intercept: bool
+    avoids_matrix: bool = False  # the Hessian as a matrix would be a waste
     shift_D: Tensor = field(init=False)  # exact in the dtype of the features
     norm_P: Tensor = field(init=False)  # bounds on the lengths of the columns of (x - shift, 1)
     varying_P: Tensor = field(init=False)  # see `Moments.varying`
@@ -119,8 +120,8 @@ class MarginProblem:
 
     @property
     def is_wide(self) -> bool:
-        """Whether the features are too many for the Hessian as a matrix."""
-        return is_wide(len(self.x.mean_D))
+        """Whether there is no Hessian as a matrix."""
+        return self.avoids_matrix or is_wide(len(self.x.mean_D))
 
     @property
     def first_hessian(self) -> Hessian:
