@@ -13,7 +13,7 @@ OPERATOR_PODS = "app.kubernetes.io/component=operator"
 
 
 def long_job(name: str) -> Object:
-    """Half a minute of K-Means on a machine of its own: points without clusters, so that it converges slowly.
+    """Most of a minute of K-Means on two cores: points without clusters, so that it converges slowly.
 
     The status tells of the steps every five seconds: a job of ten may be over before anybody can strike.
     """
@@ -22,8 +22,8 @@ def long_job(name: str) -> Object:
         "kind": "ScaleJob",
         "metadata": {"name": name},
         "spec": {
-            "workload": {"kmeans": {"clusters": 200, "maxIterations": 250, "tolerance": 0}},
-            "data": {"synthetic": {"blobs": {"rows": 500_000, "features": 32, "centers": 1}}},
+            "workload": {"kmeans": {"clusters": 250, "maxIterations": 250, "tolerance": 0}},
+            "data": {"synthetic": {"blobs": {"rows": 1_000_000, "features": 32, "centers": 1}}},
             "output": {"uri": f"/models/{name}"},
             "workers": 2,
             "keepPods": "None",
