@@ -55,8 +55,8 @@ class Scene:
 
     @property
     def has_succeeded(self) -> bool:
-        """The fault came too late, or did no harm."""
-        return (self.output / "_SUCCESS").exists()
+        """The fault came too late, or did no harm. A rank that is told of it when the model is complete fails all the same."""
+        return (self.output / "_SUCCESS").exists() and self.attempt.codes.get(0) == 0
 
 
 def nothing(scene: Scene) -> None:

@@ -36,6 +36,17 @@ if os.environ.get("RANK") == "1":
     torch.distributed.init_process_group = lambda *given, **named: os.kill(os.getpid(), signal.SIGKILL)
 """
 
+IS_TOLD_WHEN_ALL_IS_DONE = """
+import os, signal, time
+from scaletrain.rendezvous import Meeting
+part = Meeting.part
+def told(meeting):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.5)
+    part(meeting)
+Meeting.part = told
+"""
+
 CLASSES = {"synthetic": {"classification": {"rows": 2000, "features": 5}}}
 
 
@@ -79,6 +90,15 @@ def test_a_rank_that_dies_while_all_connect_is_noticed(tmp_path: Path) -> None:
     assert [end.exit_code for end in ends] == [1, -signal.SIGKILL, 1], ends
     for end in (ends[0], ends[2]):
         assert "rank 1 gave no sign of life" in ((end.word and end.word.message) or "")
+
+
+def test_a_signal_that_comes_when_the_model_is_complete_does_no_harm(tmp_path: Path) -> None:
+    """The ranks are about to part. An attempt that failed now would be made again for nothing."""
+    (tmp_path / "sitecustomize.py").write_text(IS_TOLD_WHEN_ALL_IS_DONE)
+    ends = run(job(tmp_path, rows=1000), workers=2, env={"PYTHONPATH": str(tmp_path)}, timeout=60)
+    assert [end.exit_code for end in ends] == [0, 0], ends
+    assert ends[0].word is not None
+    assert ends[0].word.model_sha256 is not None
 
 
 def test_a_stopped_rank_0_is_noticed_though_its_store_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:

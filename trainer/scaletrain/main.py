@@ -38,6 +38,7 @@ def main(environ: Mapping[str, str], threads: int) -> NoReturn:
         report.failure(error)
     with joined(rank, spec, report, preemption) as comm:
         found = train(comm, spec, threads, told, preemption)
+        report.is_complete = True
     if rank.is_first:
         report.success(LastWord(rank=0, seconds=round(time.monotonic() - started, 3), **found))
     elif rank.local_rank == 0:  # the processes of a worker share one file: rank 0's word must stay

@@ -25,6 +25,7 @@ class Report:
     place: Path | None  # None: nobody looks
     told: Teller  # knows the step
     tell_others: Callable[[LastWord], None] = lambda word: None  # of an end by a signal, once the ranks have met
+    is_complete: bool = False  # this rank's part of the job is done: it ends by itself, and no signal makes it fail
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -55,8 +56,10 @@ class Report:
         word = replace(cause.word, rank=self.rank, step=self._step, error=PeerLost.__name__, message=message)
         self.end(Cause(word=word, exit_code=cause.exit_code), gives_way=True)
 
-    def terminated(self, signal_number: int) -> NoReturn:
+    def terminated(self, signal_number: int) -> None:
         """Ends the process on a signal: 128 + its number, as a shell says it. Nothing is saved, so it is not PREEMPTED."""
+        if self.is_complete:
+            return
         word = LastWord(rank=self.rank, step=self._step, error="Terminated", message=f"ended by signal {signal_number}")
         self.end(Cause(word=word, exit_code=128 + signal_number), gives_way=True, tell=self.tell_others)
 
