@@ -150,7 +150,10 @@ def fails_alone(error: str, words: str, *, code: int = 1) -> Callable[[Scene], l
 
 
 def saved_or_at_once(scene: Scene) -> list[str]:
-    """In the fit the state is saved; else the rank ends as without a checkpoint, and the others say that it was told to."""
+    """In the fit the state is saved; else the rank ends as without a checkpoint, and the others say that it was told to.
+    Told while the model is written, it may end when the others have done so well: all that is lost is its word."""
+    if (scene.output / "_SUCCESS").exists():
+        return []
     if scene.phase == "fit" and scene.step > 0:
         mine = scene.attempt.codes.get(scene.victim)
         alone = [] if mine == ExitCode.PREEMPTED else [f"rank {scene.victim} ended with {mine}"]
