@@ -56,7 +56,12 @@ class Scene:
     @property
     def has_succeeded(self) -> bool:
         """The fault came too late, or did no harm. A rank that is told of it when the model is complete fails all the same."""
-        return (self.output / "_SUCCESS").exists() and self.attempt.codes.get(0) == 0
+        return self.is_written and self.attempt.codes.get(0) == 0
+
+    @property
+    def is_written(self) -> bool:
+        """The model is complete: a rank that is struck then may end when the others have done so well."""
+        return (self.output / "_SUCCESS").exists()
 
 
 def nothing(scene: Scene) -> None:
@@ -150,10 +155,7 @@ def fails_alone(error: str, words: str, *, code: int = 1) -> Callable[[Scene], l
 
 
 def saved_or_at_once(scene: Scene) -> list[str]:
-    """In the fit the state is saved; else the rank ends as without a checkpoint, and the others say that it was told to.
-    Told while the model is written, it may end when the others have done so well: all that is lost is its word."""
-    if (scene.output / "_SUCCESS").exists():
-        return []
+    """In the fit the state is saved; else the rank ends as without a checkpoint, and the others say that it was told to."""
     if scene.phase == "fit" and scene.step > 0:
         mine = scene.attempt.codes.get(scene.victim)
         alone = [] if mine == ExitCode.PREEMPTED else [f"rank {scene.victim} ended with {mine}"]

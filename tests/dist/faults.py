@@ -135,7 +135,7 @@ def limit(kind: Kind, scene: Scene) -> float:
 
 
 def judged(kind: Kind, scene: Scene) -> list[str]:
-    if scene.has_succeeded:
+    if scene.is_written:
         return []
     if kind.survives:
         return [f"it did not survive: {scene.attempt.codes}, {scene.attempt.messages()}"]
