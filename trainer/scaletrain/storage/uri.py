@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 LOCAL = "file"
 # What is installed with which extra of this package; other drivers of fsspec are packages of their own.
 EXTRAS: Mapping[str, str] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+SCHEMES = (*EXTRAS, LOCAL)
 ATTEMPTS = 4  # of one request, with a growing pause between them, by the drivers themselves
+
+# It prints a traceback of each try that fails; the last one is told anyway. Handlers of the program's own get them still.
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 
 
 def is_local(uri: str) -> bool:
@@ -32,7 +36,7 @@ def local_path(uri: str, field: str) -> Path:
         if uri.startswith("~/"):  # only a shell knows what that is; here it would be a folder named ~
             raise InvalidSpec(f"{field}: {uri} begins with ~, which is not expanded: write the whole path")
         scheme, colon, rest = uri.partition(":")
-        if colon and scheme.lower() in (*EXTRAS, LOCAL):  # a model would lie in a folder named s3:, and go with the Pod
+        if colon and scheme.lower() in SCHEMES:  # a model would lie in a folder named s3:, and go with the Pod
             raise InvalidSpec(
                 f"{field}: {uri} is no URL: write {scheme.lower()}://{'/' * (scheme.lower() == LOCAL)}{rest.lstrip('/')}"
             )
@@ -57,8 +61,6 @@ def file_system(uri: str, field: str) -> "tuple[AbstractFileSystem, str]":
     if "::" in uri:
         raise InvalidSpec(f"{field}: {uri}: file systems inside of others (::) are not supported")
     _require_driver(uri, scheme, field)
-    # It prints a traceback of each try that fails; the last one is told anyway. Handlers of the program's own get them still.
-    logging.getLogger("gcsfs").addHandler(logging.NullHandler())
     with reaching(f"{field}: {uri}"):  # some drivers connect at once
         try:
             fs, path = url_to_fs(uri, use_listings_cache=False, **_options(scheme))
@@ -73,7 +75,7 @@ def _require_driver(uri: str, scheme: str, field: str) -> None:
     import fsspec  # noqa: PLC0415 - as above
 
     if scheme not in fsspec.available_protocols():
-        if scheme.lower() in (*EXTRAS, LOCAL):
+        if scheme.lower() in SCHEMES:
             raise InvalidSpec(f"{field}: {uri}: write the scheme in small letters: {scheme.lower()}://")
         others = sorted(set(fsspec.available_protocols()) - set(EXTRAS) - {LOCAL, "local"})
         raise InvalidSpec(
