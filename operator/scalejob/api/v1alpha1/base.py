@@ -74,36 +74,35 @@ def exactly_one(what: str, *names: str) -> Rule:
 
 # user:password@, and over HTTP also a user alone, which is a token. container@account is how others name places.
 USER_INFO = r"(?i)^([a-z0-9+.-]+://[^/]*:[^/]*@|https?://[^/]*@)"
+WEB = r"(?i)^https?://"
 
 
 def no_secret(field: str) -> Rule:
     """The URI in `field` holds no password: objects and their status are read by many."""
-
-    def check(model: Any) -> bool:
-        uri = getattr(model, to_snake(field))
-        return uri is None or not re.match(USER_INFO, uri)
-
-    return Rule(
-        cel=f"!has(self.{field}) || !self.{field}.matches(r'{USER_INFO}')",
-        message=f"{field} must not hold a user and a password: give the driver its credentials by pod.envFrom with a Secret",
-        field_path=f".{field}",
-        check=check,
+    return _unlike(
+        field,
+        USER_INFO,
+        "must not hold a user and a password: give the driver its credentials by pod.envFrom with a Secret",
     )
-
-
-WEB = r"(?i)^https?://"
 
 
 def not_of_the_web(field: str) -> Rule:
     """The URI in `field`, if there is one, is of a place that can be written."""
+    return _unlike(
+        field, WEB, "must be a place that can be written: a folder on a volume or in an object store, not a web address"
+    )
+
+
+def _unlike(field: str, pattern: str, message: str) -> Rule:
+    """The text in `field`, if there is any, does not begin like `pattern`, which Python and CEL (RE2) read alike."""
 
     def check(model: Any) -> bool:
-        uri = getattr(model, to_snake(field))
-        return uri is None or not re.match(WEB, uri)
+        text = getattr(model, to_snake(field))
+        return text is None or not re.match(pattern, text)
 
     return Rule(
-        cel=f"!has(self.{field}) || !self.{field}.matches(r'{WEB}')",
-        message=f"{field} must be a place that can be written: a folder on a volume or in an object store, not a web address",
+        cel=f"!has(self.{field}) || !self.{field}.matches(r'{pattern}')",
+        message=f"{field} {message}",
         field_path=f".{field}",
         check=check,
     )
