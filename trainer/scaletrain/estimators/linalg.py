@@ -24,11 +24,15 @@ def is_on_cpu(value: Tensor) -> bool:
     return value.device.type == "cpu"
 
 
-def empty_columns(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """For a matrix to be filled, and columns of 0 at the end that make `gram` a tenth faster: products are computed 8 by 8."""
-    X_ND = torch.empty(rows, -(-columns // UNROLLED) * UNROLLED, dtype=dtype, device=device)
-    X_ND[:, columns:] = 0
-    return X_ND
+def columns_about(X_ND: Tensor, shift_D: Tensor, dtype: torch.dtype, *, more: int = 0) -> Tensor:
+    """(x - shift, 1), `more` columns of 0 to be filled, and some that make `gram` a tenth faster: products are computed 8 by 8."""
+    D = len(shift_D)
+    num_columns = -(-(D + 1 + more) // UNROLLED) * UNROLLED
+    columns_NQ = torch.empty(len(X_ND), num_columns, dtype=dtype, device=X_ND.device)
+    torch.sub(X_ND, shift_D.to(X_ND.device, dtype), out=columns_NQ[:, :D])
+    columns_NQ[:, D] = 1
+    columns_NQ[:, D + 1 :] = 0
+    return columns_NQ
 
 
 def gram(X_ND: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks
 from scaletrain.estimators.ends import fold
-from scaletrain.estimators.linalg import empty_columns, gram
+from scaletrain.estimators.linalg import columns_about, gram
 from scaletrain.estimators.moments import ROUNDED, SLACK, fits_single, moments
 from scaletrain.estimators.sample import sample_of
 from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
@@ -77,10 +77,7 @@ def fast_products(comm: Comm, blocks: Blocks) -> Products | None:
     P = len(there_D) + 1
 
     def partial(block: Block) -> list[Tensor]:
-        X_NP = empty_columns(len(block), P, torch.float32, block.device)  # (x - mean, 1)
-        torch.sub(block.X_ND, there_D, out=X_NP[:, : P - 1])
-        X_NP[:, P - 1] = 1
-        return [gram(X_NP)[:P, :P].to(torch.float64)]
+        return [gram(columns_about(block.X_ND, there_D, torch.float32))[:P, :P].to(torch.float64)]
 
     limit_P = torch.cat([sample.lengths(sample.mean_D), torch.tensor([sample.rows**0.5], dtype=torch.float64)])
     found = sum_blocks_within(comm, blocks, partial, [torch.outer(limit_P, limit_P)])

@@ -20,7 +20,7 @@ from scaletrain.data.sparse import Shifted, SparseRows
 from scaletrain.errors import InvalidData
 from scaletrain.estimators.ends import LARGEST, Ends, as_they_are, ends, largest_weight, rounding
 from scaletrain.estimators.limits import is_wide
-from scaletrain.estimators.linalg import empty_columns, gram, product, scores, squares_about
+from scaletrain.estimators.linalg import columns_about, gram, product, scores, squares_about
 from scaletrain.estimators.moments import CANCELLED, CANCELLED_SQUARE, ROUNDED, SLACK, fits_single, row_weights
 from scaletrain.estimators.sample import sample_means, sample_of
 from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
@@ -154,9 +154,7 @@ class LeastSquares:
     def _columns(self, block: Block, dtype: torch.dtype, constant_C: Tensor) -> Tensor:
         """sqrt(c) * (x - shift, 1, y - shift_y), and columns of 0; 0 as well in the columns at some places."""
         D = len(self.shift_D)
-        columns_NQ = empty_columns(len(block), D + 2, dtype, block.device)
-        torch.sub(block.X_ND, self.shift_D.to(block.device, dtype), out=columns_NQ[:, :D])
-        columns_NQ[:, D] = 1
+        columns_NQ = columns_about(block.X_ND, self.shift_D, dtype, more=1)
         columns_NQ[:, D + 1] = block.y_N.to(torch.float64) - self.shift_y
         if len(constant_C):
             columns_NQ[:, constant_C] = 0

@@ -21,7 +21,7 @@ from torch import Tensor
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Block, Blocks, rows_per_block
 from scaletrain.estimators.limits import is_wide
-from scaletrain.estimators.linalg import empty_columns, gram, product, scores, squares_about
+from scaletrain.estimators.linalg import columns_about, gram, product, scores, squares_about
 from scaletrain.estimators.moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
 from scaletrain.exact import sum_blocks
 
@@ -263,9 +263,7 @@ class MarginProblem:
         root_A = curvature_N[active_A].sqrt()
         X_AD = block.X_ND if len(active_A) == len(block) else block.X_ND.index_select(0, active_A)
         D = len(self.shift_D)
-        columns_AP = empty_columns(len(active_A), D + 1, root_A.dtype, root_A.device)
-        torch.sub(X_AD, self.shift_D.to(root_A.device, root_A.dtype), out=columns_AP[:, :D])
-        columns_AP[:, D] = 1
+        columns_AP = columns_about(X_AD, self.shift_D, root_A.dtype)
         return gram(columns_AP.mul_(root_A[:, None]))[: D + 1, : D + 1].to(torch.float64)
 
     def _bounds(self, radii: Sequence[float], loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
