@@ -55,7 +55,7 @@ class Scene:
 
     @property
     def has_succeeded(self) -> bool:
-        """The fault came too late, or did no harm. A rank that is told of it when the model is complete fails all the same."""
+        """The fault came too late, or did no harm."""
         return self.is_written and self.attempt.codes.get(0) == 0
 
     @property

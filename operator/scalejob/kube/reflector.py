@@ -44,9 +44,8 @@ class Reflector(Generic[T]):
         self._version: str | None = None
         self._failures = 0  # since the API server last said anything
         self._clock = clock
-        self.heard = (
-            clock()
-        )  # when the API server last said anything to it: an event, a bookmark, a page, an end, a refusal
+        # When the API server last said anything to it: an event, a bookmark, a page, an end, a refusal.
+        self.heard = clock()
         self.synced = asyncio.Event()
 
     async def run(self) -> None:

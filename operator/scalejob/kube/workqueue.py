@@ -23,9 +23,8 @@ class WorkQueue:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._moved: float | None = (
-            None  # when a key was last taken or done, or the first one came; None: no worker has come yet
-        )
+        # When a key was last taken or done, or the first one came; None: no worker has come yet.
+        self._moved: float | None = None
         # By namespace, none of them empty; the first namespace has the next turn. (To find the first key of a dict takes O(n) once
         # others before it were deleted.)
         self._ready: OrderedDict[str, deque[str]] = OrderedDict()

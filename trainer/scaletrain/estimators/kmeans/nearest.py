@@ -32,9 +32,7 @@ class Points:
     max_weight: float
     square_D: Tensor  # float64, sum of weight * point^2
     num_weighted: int  # rows with a weight above 0
-    dtype: (
-        torch.dtype
-    )  # of points: that of the features, or float64 where float32 does not hold the squares of the largest
+    dtype: torch.dtype  # of points: of the features, or float64 where float32 does not hold the largest squares
 
     def of(self, block: Block, row_M: Tensor | None = None) -> Tensor:
         """The block's points, or only those of some rows, in their dtype."""

@@ -32,9 +32,8 @@ LOOSE = 0.1  # decrement by smoothing at which an f that is followed by a much n
 NEAR, REACH = 0.3, 4.0  # below this width only rows with |u| < REACH * width are looked at
 ENOUGH = 0.9  # of the tolerance for the rows that are near, so that all rows meet it as well
 LAST = 0.85  # of the tolerance: an f with less smoothing is the last
-OVERLAP = (
-    0.1  # of the first value: if more is left after one step, the classes overlap, and that step is all that f was for
-)
+# Of the first value: if more is left after one step, the classes overlap, and that step is all that f was for.
+OVERLAP = 0.1
 MOST = 32  # anchors
 AHEAD_T = torch.tensor([0.125, 0.3, 0.6, 1, 1.5, 2], dtype=torch.float64)
 
