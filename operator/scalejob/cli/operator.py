@@ -46,7 +46,8 @@ def _lease(_context: click.Context, _option: click.Parameter, value: str | None)
 @_option(
     "--log-format",
     type=click.Choice(["json", "text"]),
-    default="json",
+    default=lambda: "text" if sys.stderr.isatty() else "json",
+    show_default="text on a terminal, else json",
     help="One JSON object a line, or text for people.",
 )
 @_option(

@@ -23,6 +23,7 @@ from scalejob.plan.model import Pod
 from scalejob.plan.observe import controller_of, read_pod
 from scalejob.plan.pods import PodDefaults
 
+from . import trace
 from .events import EventRecorder
 from .executor import Executor, Voices
 from .expectations import Expectations
@@ -155,13 +156,19 @@ class Engine:
             key = await self._queue.get()
             started = time.monotonic()
             try:
-                await self._reconciler.reconcile(key)
-            except Exception as error:
-                self._report(key, error)
-                self._queue.retry(key)
+                with trace.look(key, self.jobs.get(key)):
+                    await self._look(key)
             finally:
                 self._queue.done(key)
                 self._metrics.reconcile_duration.observe(time.monotonic() - started)
+
+    async def _look(self, key: str) -> None:
+        """One that fails is told of, and comes again."""
+        try:
+            await self._reconciler.reconcile(key)
+        except Exception as error:
+            self._report(key, error)
+            self._queue.retry(key)
 
     def _report(self, key: str, error: Exception) -> None:
         """Failures of the API server are a line; anything else is a defect and needs its trace."""

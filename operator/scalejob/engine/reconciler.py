@@ -1,5 +1,6 @@
 """One reconcile: fetch, guard, decide, act. Level-triggered: it looks at what is, never at what happened."""
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,12 +14,15 @@ from scalejob.plan.decide import decide
 from scalejob.plan.model import Job, Pod, Unreadable
 from scalejob.plan.unreadable import decide_unreadable
 
+from . import trace
 from .executor import Executor
 from .expectations import Expectations
 from .jobs import JobStore
 from .progress import ProgressPoller
 from .status import SCALEJOBS
 from .workers import Refused
+
+logger = logging.getLogger(__name__)
 
 _REFUSAL_SECONDS = (0.5, 60.0)
 
@@ -62,12 +66,14 @@ class Reconciler:
             return self._forget(key)
         try:
             if wait := self._seen.expectations.remaining(key):
+                logger.debug("waits for echoes of its own writes", extra={"again_after": wait})
                 self._queue.add_after(key, wait)
             elif isinstance(job, Unreadable):
                 await self._explain(job)
             else:
                 await self._advance(key, job)
-        except (NotFound, Conflict):
+        except (NotFound, Conflict) as error:
+            logger.debug("is behind the times", extra={"error": str(error)})
             await self._look_again(key, job.uid)
         else:
             self._queue.succeeded(key)
@@ -78,8 +84,10 @@ class Reconciler:
         if standing:
             # We deleted them ourselves: the planner would take it for a loss.
             pods = tuple(pod for pod in pods if pod.uid not in standing.refused.undone)
+        trace.saw(job, pods)
         refusal = standing.refused.refusal if standing else None
         plan = decide(job, pods, datetime.now(UTC), progress=self._seen.progress.latest(key), refusal=refusal)
+        trace.decided(job, plan)
         outcome = await self._executor.carry_out(job, pods, plan)
         self._seen.progress.follow(key, job, pods, plan)
         if outcome.refused:
@@ -109,6 +117,7 @@ class Reconciler:
 
     async def _explain(self, job: Unreadable) -> None:
         plan = decide_unreadable(job, datetime.now(UTC), self._seen.pods.owned_by(job.uid))
+        trace.decided(job, plan)
         await self._executor.explain(job, plan)
 
     async def _look_again(self, key: str, uid: str) -> None:

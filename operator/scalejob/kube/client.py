@@ -1,6 +1,7 @@
 """Requests to the API server: get, list, watch, create, delete, patch. One connection pool, one rate limit, one error tree."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -15,6 +16,8 @@ import orjson
 from .config import ClusterConfig, TokenFile
 from .errors import NotLeading, ServerError, TooManyRequests, Unreachable, error_of, error_of_status
 from .limiter import TokenBucket
+
+logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 RequestObserver = Callable[[str, str, int, float], None]  # verb, resource, HTTP code (0: no answer), seconds
@@ -223,7 +226,10 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{verb} {path}: {error or type(error).__name__}") from error
         finally:
-            self._observe(verb, resource.plural, code, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self._observe(verb, resource.plural, code, seconds)
+            if logger.isEnabledFor(logging.DEBUG):
+                _trace(verb, path, options.get("params"), code, seconds)
 
     async def _authorize(
         self,
@@ -243,6 +249,11 @@ class Client:
 
     def _token(self) -> str | None:
         return self._token_file.get() if self._token_file else self._config.token
+
+
+def _trace(verb: str, path: str, params: object, code: int, seconds: float) -> None:
+    extra = {"verb": verb, "path": path, "params": params or None, "code": code, "ms": round(1000 * seconds, 3)}
+    logger.debug("request", extra=extra)
 
 
 _WRITES = {"create", "delete", "patch"}

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import kopf
 import pytest
@@ -139,6 +140,22 @@ def test_options_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     result = CliRunner().invoke(command.operator_command, env=env)
     assert result.exit_code == 0, result.output
     assert given == [Options(trainer_image="t:1", namespaces=("a", "b"), qps=50.0)]
+
+
+@pytest.mark.parametrize(("is_terminal", "want"), [(True, "text"), (False, "json")])
+def test_people_at_a_terminal_read_text(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, want: str):
+    """Machines get JSON, unless they say otherwise."""
+    given: list[str] = []
+
+    async def run(options: Options) -> bool:
+        given.append(options.log_format)
+        return True
+
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(command, "sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: is_terminal), exit=exit))
+    for arguments in ([], ["--log-format", "json"]):
+        CliRunner().invoke(command.operator_command, ["--trainer-image", "t", *arguments])
+    assert given == [want, "json"]
 
 
 def test_no_cluster_is_one_line():

@@ -1,8 +1,6 @@
-"""Events, metrics, logs, health, progress: what people and machines hear of the operator."""
+"""Events, metrics, health, progress: what people and machines hear of the operator."""
 
 import asyncio
-import json
-import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +14,6 @@ from scalejob.contract import PROGRESS_PATH, Phase, ProgressLine
 from scalejob.engine.events import EventRecorder
 from scalejob.engine.health import serve_health
 from scalejob.engine.jobs import JobStore
-from scalejob.engine.logs import JsonFormatter, TextFormatter
 from scalejob.engine.metrics import Metrics
 from scalejob.engine.progress import ProgressPoller
 from scalejob.plan.model import Event, Plan
@@ -63,29 +60,6 @@ def test_documented_metrics():
     rows = re.findall(r"^\| `(scalejob_\w+)` \| (\w+) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
     found = [(f"{m.name}_total" if m.type == "counter" else m.name, m.type) for m in metrics.registry.collect()]
     assert sorted(rows) == sorted(found)
-
-
-def make_record() -> logging.LogRecord:
-    record = logging.makeLogRecord(
-        {"name": "scalejob.x", "levelname": "INFO", "msg": "job is now %s", "args": ("Running",)}
-    )
-    record.job, record.attempt, record.reason = "n/job", 1, None
-    return record
-
-
-def test_logs_are_events_with_fields():
-    """One JSON object with the fields; those without a value are left out."""
-    line = json.loads(JsonFormatter().format(make_record()))
-    assert (line["message"], line["job"], line["attempt"]) == ("job is now Running", "n/job", 1)
-    assert "reason" not in line
-
-
-def test_logs_for_people():
-    """The same as text. What others have said stays on its line."""
-    record = make_record()
-    record.why = "denied:\n12:00:00 info all is well"
-    assert TextFormatter().format(record).endswith(" why=denied: 12:00:00 info all is well")
-    assert TextFormatter().format(make_record()).endswith("info job is now Running job=n/job attempt=1")
 
 
 async def test_health_names_what_is_wrong(unused_tcp_port: int):
