@@ -20,7 +20,8 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import kopf
@@ -34,13 +35,13 @@ from scalejob.kube.client import Client
 logger = logging.getLogger(__name__)
 
 
-async def run(options: Options) -> bool:
+async def run(options: Options, clock: Callable[[], datetime] | None = None) -> bool:
     """Run until SIGTERM or SIGINT (True), or until a part has died (False)."""
     configure_logs(options.log_format, options.log_level)
     stopped = asyncio.Event()
     # kopf puts a handler of its own in its place; until then there would be none, and process 1 of a container cannot be ended.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    async with open_engine(options) as (engine, client):
+    async with open_engine(options, clock) as (engine, client):
         await _until_first(engine.failed.wait(), stopped.wait(), _watch(engine, client, options))
         return not engine.failed.is_set()
 

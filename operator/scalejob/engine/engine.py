@@ -5,8 +5,9 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from scalejob.contract import KIND, LABEL_JOB
@@ -57,6 +58,7 @@ class Engine:
         metrics: Metrics,
         elector: Elector | None = None,
         answers: Answers | None = None,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         """With an elector all is read and kept up to date at once, and acted on when the lease is held.
 
@@ -77,7 +79,7 @@ class Engine:
         self._reflectors = [self._reflector(scope) for scope in options.scopes]
         self._progress = ProgressPoller(self._queue.add)
         self._events = EventRecorder(client)
-        self._reconciler = self._new_reconciler()
+        self._reconciler = self._new_reconciler(clock)
         metrics.follow(self.jobs, self._queue.__len__, lambda: elector is None or elector.is_leading)
 
     def see(self, kind: str | None, body: Object) -> None:
@@ -124,13 +126,13 @@ class Engine:
             logger.exception("a part of the operator has died")
             self.failed.set()
 
-    def _new_reconciler(self) -> Reconciler:
+    def _new_reconciler(self, clock: Callable[[], datetime] | None) -> Reconciler:
         defaults = PodDefaults(trainer_image=self._options.trainer_image)
         status = StatusWriter(self._client, self.jobs)
         workers = Workers(self._client, self._expectations, defaults)
         executor = Executor(self._client, status, workers, Voices(events=self._events, metrics=self._metrics))
         seen = Seen(jobs=self.jobs, pods=self._pods, expectations=self._expectations, progress=self._progress)
-        return Reconciler(self._client, self._queue, seen, executor)
+        return Reconciler(self._client, self._queue, seen, executor, clock)
 
     def _reflector(self, scope: str | None) -> Reflector[Pod]:
         selection = Selection(resource=PODS, namespace=scope, label_selector=LABEL_JOB)
@@ -228,8 +230,10 @@ class Engine:
 
 
 @asynccontextmanager
-async def open_engine(options: Options) -> AsyncIterator[tuple[Engine, Client]]:
-    """A running engine and its client. Raises ConfigError."""
+async def open_engine(
+    options: Options, clock: Callable[[], datetime] | None = None
+) -> AsyncIterator[tuple[Engine, Client]]:
+    """A running engine and its client. `clock`: one that is no SteadyClock. Raises ConfigError."""
     metrics, answers, config = Metrics(), Answers(), load_config(options.kubeconfig)
 
     def observe(verb: str, resource: str, code: int, seconds: float) -> None:
@@ -248,7 +252,7 @@ async def open_engine(options: Options) -> AsyncIterator[tuple[Engine, Client]]:
             observe=observe,
             may_write=(lambda: elector.is_leading) if elector else None,
         )
-        engine = Engine(options, await stack.enter_async_context(client), metrics, elector, answers)
+        engine = Engine(options, await stack.enter_async_context(client), metrics, elector, answers, clock)
         await stack.enter_async_context(engine.running())
         yield engine, client
 

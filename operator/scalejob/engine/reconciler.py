@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from scalejob.kube.backoff import backoff
 from scalejob.kube.client import Client
+from scalejob.kube.clock import SteadyClock
 from scalejob.kube.errors import Conflict, NotFound
 from scalejob.kube.store import Store
 from scalejob.kube.workqueue import WorkQueue
@@ -52,7 +54,15 @@ class Seen:
 class Reconciler:
     """`reconcile(key)` is called by one worker per key at a time."""
 
-    def __init__(self, client: Client, queue: WorkQueue, seen: Seen, executor: Executor) -> None:
+    def __init__(
+        self,
+        client: Client,
+        queue: WorkQueue,
+        seen: Seen,
+        executor: Executor,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        self._clock = clock or SteadyClock()
         self._client = client
         self._queue = queue
         self._seen = seen
@@ -86,7 +96,7 @@ class Reconciler:
             pods = tuple(pod for pod in pods if pod.uid not in standing.refused.undone)
         trace.saw(job, pods)
         refusal = standing.refused.refusal if standing else None
-        plan = decide(job, pods, datetime.now(UTC), progress=self._seen.progress.latest(key), refusal=refusal)
+        plan = decide(job, pods, self._clock(), progress=self._seen.progress.latest(key), refusal=refusal)
         trace.decided(job, plan)
         outcome = await self._executor.carry_out(job, pods, plan)
         self._seen.progress.follow(key, job, pods, plan)
@@ -116,7 +126,7 @@ class Reconciler:
         self._queue.add(key)
 
     async def _explain(self, job: Unreadable) -> None:
-        plan = decide_unreadable(job, datetime.now(UTC), self._seen.pods.owned_by(job.uid))
+        plan = decide_unreadable(job, self._clock(), self._seen.pods.owned_by(job.uid))
         trace.decided(job, plan)
         await self._executor.explain(job, plan)
 

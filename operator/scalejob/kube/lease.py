@@ -8,13 +8,13 @@ the Lease has the version that was read as its precondition, so of two that take
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from .backoff import backoff
 from .client import Client, Object, Resource
+from .clock import steady_seconds
 from .errors import ApiError, NotFound
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,6 @@ class Terms:
     retry: float = 1.5  # between two renewals, or two looks
 
 
-def _clock() -> float:
-    """Goes on while the machine sleeps, where the system has such a clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
 class Elector:
     """`run` stands for election and then renews, until cancelled; `acquired` is set once the lease is held."""
 
@@ -50,7 +45,7 @@ class Elector:
         name: str,
         identity: str,
         terms: Terms | None = None,
-        clock: Callable[[], float] = _clock,
+        clock: Callable[[], float] = steady_seconds,
     ) -> None:
         """`client`: of its own, since a renewal must not wait behind other requests. `identity`: unlike that of any other."""
         self._client, self._namespace, self._name, self._identity = client, namespace, name, identity

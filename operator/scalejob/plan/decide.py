@@ -17,6 +17,7 @@ from scalejob.contract import MANAGED_BY, Reason
 
 from .attempts import begin, complete, fail, resize
 from .cleanup import expiry, to_delete
+from .clocks import believe_no_future
 from .creation import creation_due, to_create
 from .deadlines import meet_deadlines, next_deadline
 from .environment import MAX_TASK_BYTES, task_text
@@ -78,6 +79,7 @@ def _check_size(view: View, status: Status) -> Status:
 
 
 POLICIES: tuple[Policy, ...] = (
+    believe_no_future,
     begin,
     remember,
     complete,
