@@ -21,6 +21,7 @@ BLOCKED_STARTS = frozenset(
         "RegistryUnavailable",
         "CreateContainerConfigError",
         "CreateContainerError",
+        "CrashLoopBackOff",
     )
 )
 
@@ -33,11 +34,13 @@ def remember(view: View, status: Status) -> Status:
     done = succeeded(status) | {index for index, pod in workers.items() if pod.phase == "Succeeded"}
     status = change(status, succeeded_indices=to_ranges(done), result=status.result or _result(workers.get(0)))
     are_running = all(index in done or is_running(workers.get(index)) for index in range(status.workers.desired))
+    is_gated = any(pod.gates for pod in workers.values())
     is_blocked = any(is_blocked_start(pod) for pod in workers.values())
     return change(
         status,
         created_time=status.created_time or (None if missing(view, status) else now),
         running_time=status.running_time or (now if are_running else None),
+        scheduling_time=None if is_gated else (status.scheduling_time or now),
         waiting_time=(status.waiting_time or now) if is_blocked else None,
     )
 
@@ -47,7 +50,7 @@ def is_running(pod: Pod | None) -> bool:
 
 
 def is_blocked_start(pod: Pod) -> bool:
-    """The image cannot be pulled or the container cannot be made."""
+    """An image cannot be pulled or a container cannot be made."""
     return pod.waiting is not None and pod.waiting.reason in BLOCKED_STARTS and not pod.is_deleting
 
 

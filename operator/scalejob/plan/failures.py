@@ -107,6 +107,7 @@ class Failure:
 
 
 _ENDINGS = {
+    Reason.UNSCHEDULABLE: "found no node",
     Reason.INVALID_SPEC: "refused the task",
     Reason.INVALID_DATA: "refused the data",
     Reason.OOM_KILLED: "ran out of memory",
@@ -182,6 +183,12 @@ CLASSES = (
         reason=Reason.POD_DELETED,
         strength=Strength.TAKEN_AWAY,
         budget=Budget.DISRUPTIONS,
+    ),
+    Class(
+        # Its exit codes are not those of the trainer.
+        applies=lambda e: bool(e.pod.init_failure),
+        reason=Reason.USER_ERROR,
+        strength=Strength.OWN_ERROR,
     ),
     Class(applies=_is_killed_for_memory, reason=Reason.OOM_KILLED, strength=Strength.TAKEN_AWAY),
     Class(
@@ -271,7 +278,7 @@ def _last_words(pod: Pod, word: LastWord | None) -> str:
         error = None if word.error == word.reason else word.error  # the reason is told anyway
         return ": ".join(filter(None, (error, word.message)))
     line = _telling_line(pod.terminated.message) if pod.terminated else ""
-    return line or ": ".join(filter(None, (pod.reason, pod.message)))
+    return line or pod.init_failure or ": ".join(filter(None, (pod.reason, pod.message)))
 
 
 def _telling_line(log: str) -> str:

@@ -19,6 +19,7 @@ class Job:
     resource_version: str
     created: datetime
     is_deleting: bool
+    queue: str | None = None  # of Kueue, which decides by spec.suspend when the job runs
     spec: Spec
     status: Status
 
@@ -36,7 +37,7 @@ class Terminated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Why a container has not started."""
+    """Why the worker has not started, or a container before or beside it without which the Pod does not."""
 
     reason: str  # ImagePullBackOff, CreateContainerConfigError, ...
     message: str = ""
@@ -63,12 +64,14 @@ class Pod:
     is_scheduled: bool = False
     node: str | None = None
     ip: str | None = None
+    gates: tuple[str, ...] = ()  # without their opening no scheduler looks at the Pod
     unschedulable: str | None = None  # the scheduler's own text
     waiting: Waiting | None = None
     terminated: Terminated | None = None
     disruption: str | None = None  # reason of the condition DisruptionTarget
     reason: str = ""  # status.reason: Evicted, NodeLost, ...
-    message: str = ""  # status.message
+    message: str = ""  # status.message, or that of the condition DisruptionTarget
+    init_failure: str = ""  # which init container has kept the worker from its start, and how it ended
 
     @property
     def is_finished(self) -> bool:

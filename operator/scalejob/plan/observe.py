@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scalejob.api.v1alpha1 import Spec, Status
-from scalejob.contract import MANAGED_BY, WORKER_CONTAINER
+from scalejob.contract import LABEL_QUEUE, MANAGED_BY, WORKER_CONTAINER
 
 from .indices import from_ranges
 from .model import Job, Pod, PodPhase, Terminated, Unreadable, Waiting
@@ -22,6 +22,7 @@ Body = Mapping[str, Any]
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _PHASES: tuple[PodPhase, ...] = ("Pending", "Running", "Succeeded", "Failed")
 _END_PHASES = ("Succeeded", "Failed")
+_USUAL_WAITS = ("PodInitializing", "ContainerCreating")  # every container goes through these
 
 
 def read_job(body: Body) -> Job | Unreadable:
@@ -42,6 +43,7 @@ def read_job(body: Body) -> Job | Unreadable:
         resource_version=metadata.get("resourceVersion", ""),
         created=_time(metadata.get("creationTimestamp")) or _EPOCH,
         is_deleting="deletionTimestamp" in metadata,
+        queue=(metadata.get("labels") or {}).get(LABEL_QUEUE) or None,
         spec=spec,
         status=status,
     )
@@ -58,6 +60,8 @@ def _read_status(body: Body) -> Status | None:
             status.running_time,
             status.created_time,
             status.waiting_time,
+            status.scheduling_time,
+            status.hold_time,
             status.completion_time,
             *(condition.last_transition_time for condition in status.conditions),
         )
@@ -115,12 +119,14 @@ def read_pod(body: Body) -> Pod:
         is_scheduled=bool(spec.get("nodeName")),
         node=spec.get("nodeName"),
         ip=status.get("podIP"),
+        gates=tuple(gate["name"] for gate in spec.get("schedulingGates") or ()),
         unschedulable=_unschedulable(conditions),
-        waiting=_waiting(state),
+        waiting=None if end else _waiting(status),
         terminated=end,
         disruption=_disruption(conditions),
         reason=status.get("reason", ""),
-        message=status.get("message") or ("" if end else _init_failure(status)),
+        message=status.get("message") or _disruption_text(conditions),
+        init_failure="" if end else _init_failure(status),
     )
 
 
@@ -137,10 +143,17 @@ def _worker_state(status: Body) -> Body:
 
 
 def _init_failure(status: Body) -> str:
-    """Which init container, as a mesh injects them, has kept the worker from its start."""
+    """Which init container, as a mesh injects them, has kept the worker from its start.
+
+    Those of a Pod whose end has a reason of its own (Evicted, ...) were ended with it.
+    """
+    if status.get("phase") != "Failed" or status.get("reason"):
+        return ""
     for container in status.get("initContainerStatuses") or ():
-        if code := ((container.get("state") or {}).get("terminated") or {}).get("exitCode"):
-            return f"init container {container.get('name')} ended with exit code {code}"
+        end = (container.get("state") or {}).get("terminated") or {}
+        if code := end.get("exitCode"):
+            how = f" ({end['reason']})" if end.get("reason", "Error") != "Error" else ""
+            return f"init container {container.get('name')} ended with exit code {code}{how}"
     return ""
 
 
@@ -170,9 +183,37 @@ def _disruption(conditions: Mapping[str, Body]) -> str | None:
     return conditions["DisruptionTarget"].get("reason", "") if is_target else None
 
 
-def _waiting(state: Body) -> Waiting | None:
+def _disruption_text(conditions: Mapping[str, Body]) -> str:
+    """Of who takes the Pod away: the scheduler, the eviction API, the taint manager."""
+    return conditions["DisruptionTarget"].get("message", "") if _holds(conditions, "DisruptionTarget") else ""
+
+
+def _waiting(status: Body) -> Waiting | None:
+    """Of the worker; while the Pod has not started, the most telling one of all its containers."""
+    states = [_own_wait(_worker_state(status))]
+    if status.get("phase", "Pending") == "Pending":
+        states += [
+            _wait_of_other(container, noun)
+            for field, noun in (("initContainerStatuses", "init container"), ("containerStatuses", "container"))
+            for container in status.get(field) or ()
+            if container.get("name") != WORKER_CONTAINER
+        ]
+    waits = [wait for wait in states if wait]
+    return next((wait for wait in waits if wait.reason not in _USUAL_WAITS), waits[0] if waits else None)
+
+
+def _own_wait(state: Body) -> Waiting | None:
     waiting = state.get("waiting")
     return Waiting(reason=waiting.get("reason", ""), message=waiting.get("message", "")) if waiting else None
+
+
+def _wait_of_other(container: Body, noun: str) -> Waiting | None:
+    """A container that others have put into the Pod. One that ends again and again waits also while it is tried once more."""
+    whose = f"{noun} {container.get('name')}"
+    if container.get("restartCount") and not (container.get("started") or container.get("ready")):
+        return Waiting(reason="CrashLoopBackOff", message=f"{whose} ends again and again")
+    found = _own_wait(container.get("state") or {})
+    return found and Waiting(reason=found.reason, message=": ".join(filter(None, (whose, found.message))))
 
 
 def _terminated(state: Body) -> Terminated | None:

@@ -96,6 +96,11 @@ CASES = [
         **TAKEN,
     ),
     Case(
+        name="an init container of a mesh fails",
+        pods=[*others(1), pending(1, phase="Failed", init_failure="init container mesh ended with exit code 2")],
+        want_class=Reason.USER_ERROR,
+    ),
+    Case(
         name="a Pod cleared from a node that answers was taken away",
         pods=[*others(1), running(1, is_deleting=True, disruption="DeletionByTaintManager")],
         want_class=Reason.EVICTED,

@@ -105,7 +105,23 @@ def test_the_worker_decides_how_a_pod_ended(phase: str, reason: str | None, code
                     {"name": "istio-init", "state": {"terminated": {"exitCode": 255}}},
                 ],
             },
-            {"message": "init container istio-init ended with exit code 255"},
+            {"init_failure": "init container istio-init ended with exit code 255", "message": ""},
+        ),
+        (
+            {
+                "phase": "Failed",
+                "reason": "Evicted",
+                "initContainerStatuses": [{"name": "proxy", "state": {"terminated": {"exitCode": 143}}}],
+            },
+            {"init_failure": ""},
+        ),
+        (
+            {
+                "conditions": [
+                    {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "bye"}
+                ]
+            },
+            {"disruption": "EvictionByEvictionAPI", "message": "bye"},
         ),
         ({"phase": "SomethingNew"}, {"phase": "Unknown"}),
     ],
@@ -114,6 +130,53 @@ def test_facts_of_a_pod(status: dict[str, Any], want: dict[str, Any]) -> None:
     """One fact of the API for each fact that decisions rest on."""
     pod = read_pod(pod_body(**status))
     assert want == {name: getattr(pod, name) for name in want}
+
+
+QUIET = {"waiting": {"reason": "PodInitializing"}}
+NO_IMAGE = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+ENDED = {"terminated": {"exitCode": 1}}
+WAITS = (
+    ("nothing is odd", [], QUIET, Waiting(reason="PodInitializing")),
+    (
+        "an injected image is not there",
+        [{"name": "proxy", "state": NO_IMAGE}],
+        QUIET,
+        Waiting(reason="ErrImagePull", message="init container proxy: not found"),
+    ),
+    (
+        "a native sidecar never comes up",
+        [{"name": "proxy", "state": {"running": {}}, "restartCount": 2, "started": False}],
+        QUIET,
+        Waiting(reason="CrashLoopBackOff", message="init container proxy ends again and again"),
+    ),
+    (
+        "a native sidecar has come up",
+        [{"name": "proxy", "state": {"running": {}}, "restartCount": 2, "started": True}],
+        QUIET,
+        Waiting(reason="PodInitializing"),
+    ),
+    (
+        "an init container ran again on a new sandbox",
+        [{"name": "setup", "state": {"terminated": {"exitCode": 0}}, "restartCount": 1, "ready": True}],
+        QUIET,
+        Waiting(reason="PodInitializing"),
+    ),
+    ("the worker has ended already", [{"name": "proxy", "state": NO_IMAGE}], ENDED, None),
+)
+
+
+@pytest.mark.parametrize(("inits", "state", "want"), [case[1:] for case in WAITS], ids=[case[0] for case in WAITS])
+def test_what_a_pod_waits_for(inits: list[dict[str, Any]], state: dict[str, Any], want: Waiting | None) -> None:
+    """The worker does not start before the containers that others have put before it."""
+    status = {"phase": "Pending", "initContainerStatuses": inits, "containerStatuses": container(**state)}
+    assert want == read_pod(pod_body(**status)).waiting
+
+
+def test_a_container_beside_a_running_worker_holds_up_the_pod_until_it_has_started() -> None:
+    """After that, its troubles are its own."""
+    statuses = [{"name": "proxy", "state": NO_IMAGE}, {"name": "worker", "state": {"running": {}}}]
+    found = [read_pod(pod_body(phase=p, containerStatuses=statuses)).waiting for p in ("Pending", "Running")]
+    assert found == [Waiting(reason="ErrImagePull", message="container proxy: not found"), None]
 
 
 def unreadable(body: dict[str, Any]) -> Unreadable:
