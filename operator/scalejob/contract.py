@@ -29,6 +29,7 @@ LABEL_JOB = "scalejob.io/job"
 LABEL_ATTEMPT = "scalejob.io/attempt"
 LABEL_INDEX = "scalejob.io/index"
 LABEL_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"  # what tools for indexed Jobs look at
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"  # on a job: its queue decides when it runs
 LABEL_APP = "app.kubernetes.io/name"
 LABEL_APP_INSTANCE = "app.kubernetes.io/instance"
 LABEL_APP_MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -44,6 +45,9 @@ PROGRESS_PATH = "/progress"
 
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096  # bytes; the kubelet cuts there
+
+# What a rank says of a peer whose process is stopped or whose node is cut off; the operator then waits for word of the node.
+NO_SIGN_OF_LIFE = "gave no sign of life"
 
 # Where a local run puts what the kubelet provides in a Pod.
 ENV_TERMINATION_LOG = "SCALEJOB_TERMINATION_LOG"
@@ -144,6 +148,8 @@ class Reason(StrEnum):
     ALL_WORKERS_RUNNING = "AllWorkersRunning"
     ALL_WORKERS_SUCCEEDED = "AllWorkersSucceeded"
     SUSPENDED = "Suspended"
+    QUEUED = "Queued"
+    SCHEDULING_GATED = "SchedulingGated"
     RESTARTING = "Restarting"
     NOT_FINISHED = "NotFinished"
 

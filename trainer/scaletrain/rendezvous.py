@@ -25,7 +25,7 @@ from datetime import timedelta
 
 from torch.distributed import DistNetworkError, DistStoreError, PrefixStore, Store, TCPStore
 
-from scalejob.contract import LastWord
+from scalejob.contract import NO_SIGN_OF_LIFE, LastWord
 
 from .errors import PeerLost, RendezvousTimeout, TrainerError
 from .rank import Rank
@@ -201,7 +201,7 @@ def lost(rank: int, how: str) -> Cause:
 
 def silent(rank: int, tick_seconds: float) -> Cause:
     seconds = tick_seconds * SILENT_TICKS
-    return lost(rank, f"gave no sign of life for {seconds:g} s: its process is stopped, or its node is cut off")
+    return lost(rank, f"{NO_SIGN_OF_LIFE} for {seconds:g} s: its process is stopped, or its node is cut off")
 
 
 def meet(rank: Rank, *, has_gpu: bool, timeout_seconds: float) -> Meeting:

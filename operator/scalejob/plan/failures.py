@@ -14,7 +14,7 @@ from enum import IntEnum, StrEnum
 from functools import partial
 
 from scalejob.api.v1alpha1 import LastFailure, Spec, Status
-from scalejob.contract import ExitCode, LastWord, ProgressLine, Reason
+from scalejob.contract import NO_SIGN_OF_LIFE, ExitCode, LastWord, ProgressLine, Reason
 
 from .model import Pod
 from .times import to_text
@@ -36,12 +36,13 @@ class Strength(IntEnum):
     TAKEN_AWAY = 2  # the kernel, the cluster or a person ended it
     OWN_ERROR = 3
     NOBODY_CAME = 4  # it waited for others at the start
-    PEER_LOST = 5  # it was working with others, and one was gone
+    PEER_SILENT = 5  # it was working with others, and one did not answer
+    PEER_LOST = 6  # it was working with others, and one was gone
 
     @property
     def is_victims(self) -> bool:
         """The end of another worker may explain this one."""
-        return self in (Strength.OTHERS_WORDS, Strength.NOBODY_CAME, Strength.PEER_LOST)
+        return self in (Strength.OTHERS_WORDS, Strength.NOBODY_CAME, Strength.PEER_SILENT, Strength.PEER_LOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +152,10 @@ def _is_killed_for_memory(evidence: Evidence) -> bool:
     return evidence.pod.terminated is not None and evidence.pod.terminated.reason == "OOMKilled"
 
 
+def _missed_a_peer(evidence: Evidence) -> bool:
+    return NO_SIGN_OF_LIFE in evidence.error
+
+
 def _lost_a_peer(evidence: Evidence) -> bool:
     error = evidence.error.lower()
     return any(text in error for text in _PEER_LOST_TEXTS)
@@ -228,6 +233,7 @@ CLASSES = (
         reason=Reason.STORAGE_UNREACHABLE,
         strength=Strength.OWN_ERROR,
     ),
+    Class(applies=_missed_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_SILENT),
     Class(applies=_lost_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_LOST),
     Class(applies=lambda e: True, reason=Reason.USER_ERROR, strength=Strength.OWN_ERROR),
 )
@@ -238,6 +244,8 @@ def find_failure(view: View, status: Status) -> Failure | None:
     failures = [judge(view.spec, pod) for pod in view.workers(status).values() if is_lost(pod)]
     if status.created_time is not None:
         failures += [_vanished(index) for index in missing(view, status)]
+    if any(failure.strength is Strength.PEER_SILENT for failure in failures):
+        failures += [_unreachable(pod) for pod in view.workers(status).values() if _is_out_of_reach(pod)]
     return min(failures, key=lambda failure: (failure.strength, _end(failure, view.now), failure.index), default=None)
 
 
@@ -301,6 +309,24 @@ def _vanished(index: int) -> Failure:
         is_final=False,
         index=index,
         words="its Pod is gone",
+    )
+
+
+def _is_out_of_reach(pod: Pod) -> bool:
+    """Once its node has been silent for 40 seconds or so, Kubernetes says that a Pod is not ready; our worker itself never does."""
+    return pod.is_live and pod.phase == "Running" and not pod.is_ready
+
+
+def _unreachable(pod: Pod) -> Failure:
+    """A Pod whose peers miss it, and whose node is silent too."""
+    return Failure(
+        reason=Reason.NODE_LOST,
+        budget=Budget.DISRUPTIONS,
+        strength=Strength.TAKEN_AWAY,
+        is_final=False,
+        index=pod.index,
+        node=pod.node,
+        words="neither its node nor the worker gives a sign of life",
     )
 
 

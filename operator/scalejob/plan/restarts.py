@@ -16,6 +16,8 @@ from .view import View, change, count
 STABLE_SECONDS = 600  # running this long forgives earlier failures, as far as the back-off goes
 # Kubelets report in any order, so a victim is often seen before the culprit.
 SETTLE_SECONDS = 3
+# Kubernetes needs 40 to 50 seconds to find a node silent, ranks less than 10 to find a peer so.
+SILENCE_SECONDS = 60
 
 
 def restart(view: View, status: Status) -> Status:
@@ -23,6 +25,11 @@ def restart(view: View, status: Status) -> Status:
     failure = None if status.start_time is None else find_failure(view, status)
     if failure is None or _is_settling(view, status, failure):
         return status
+    return give_up(view, status, failure)
+
+
+def give_up(view: View, status: Status, failure: Failure, more_seconds: float = 0) -> Status:
+    """The present attempt ends by `failure`; the next one, if it may follow, begins `more_seconds` later than the back-off asks for."""
     status = change(status, last_failure=failure.to_status(status.attempt, view.now))
     verdict = _reason_to_stop(view, status, failure)
     if verdict is not None:
@@ -30,7 +37,7 @@ def restart(view: View, status: Status) -> Status:
     counts = _counted(view, status, failure)
     waits = failure.budget is Budget.FAILURES or status.running_time is None
     wait = backoff_seconds(view.spec, counts.recent) if waits else 0
-    return change(next_attempt(view, status, wait), restarts=counts)
+    return change(next_attempt(view, status, wait + more_seconds), restarts=counts)
 
 
 def settled(view: View, status: Status) -> datetime | None:
@@ -52,12 +59,16 @@ def _is_settling(view: View, status: Status, failure: Failure) -> bool:
     """
     end = _settle_end(failure)
     is_last = not any(pod.is_live for pod in view.workers(status).values())
-    is_soon = end is not None and 0 < (end - view.now).total_seconds() <= 2 * SETTLE_SECONDS
+    is_soon = end is not None and 0 < (end - view.now).total_seconds() <= 2 * _patience(failure)
     return failure.strength.is_victims and not is_last and is_soon
 
 
 def _settle_end(failure: Failure) -> datetime | None:
-    return None if failure.finished is None else failure.finished + timedelta(seconds=SETTLE_SECONDS)
+    return None if failure.finished is None else failure.finished + timedelta(seconds=_patience(failure))
+
+
+def _patience(failure: Failure) -> int:
+    return SILENCE_SECONDS if failure.strength is Strength.PEER_SILENT else SETTLE_SECONDS
 
 
 def _counted(view: View, status: Status, failure: Failure) -> RestartCounts:

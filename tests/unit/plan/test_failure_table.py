@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scalejob.contract import LastWord, Phase, Reason
+from scalejob.contract import NO_SIGN_OF_LIFE, LastWord, Phase, Reason
 from scalejob.plan.decide import decide
 from scalejob.plan.model import Job, Pod
 from tests.unit.plan.builders import NOW, after, failed, make_job, pending, running, started, store, succeeded, word
@@ -31,6 +31,7 @@ def others(*gone: int) -> list[Pod]:
 
 
 RESET = word(error="RuntimeError", message="[gloo] Connection reset by peer")
+SILENCE = word(error="PeerLost", message=f"rank 1 failed: PeerLost: rank 1 {NO_SIGN_OF_LIFE} for 5 s")
 FINAL = {"want_phase": Phase.FAILED, "want_budget": None}
 TAKEN = {"want_budget": "disruptions", "want_backoff": 0}
 CLOSED = {"restarts": {"failures": 0, "disruptions": 0}}
@@ -150,6 +151,12 @@ CASES = [
             running(2),
         ],
         want_class=Reason.STORAGE_UNREACHABLE,
+    ),
+    Case(
+        name="a rank without a sign of life is lost with its node once that is silent too",
+        pods=[failed(0, message=SILENCE, at=59), running(1, is_ready=False), running(2)],
+        want_class=Reason.NODE_LOST,
+        **TAKEN,
     ),
     Case(
         name="the rank with an own exception beats an earlier victim",
@@ -323,6 +330,16 @@ def test_a_victim_is_not_believed_at_once() -> None:
     assert (plan.status.attempt, plan.requeue_after) == (0, 2.0)
     culprit = decide(store(job, plan), [victim, failed(1, reason="OOMKilled", at=60)], after(61.5))
     assert culprit.status.last_failure.class_ == Reason.OOM_KILLED
+
+
+def test_word_of_a_silent_node_is_waited_for() -> None:
+    """Kubernetes needs longer than ranks to find it silent. After a minute it is the rank that hangs, and counts as a failure."""
+    job = started(make_job().workers(2))
+    victim = failed(0, message=SILENCE, at=60)
+    plan = decide(job, [victim, running(1)], after(70))
+    assert (plan.status.attempt, plan.requeue_after) == (0, 50.0)
+    status = decide(store(job, plan), [victim, running(1)], after(120)).status
+    assert (status.attempt, status.restarts.failures, status.last_failure.class_) == (1, 1, Reason.USER_ERROR)
 
 
 def test_a_rank_that_repeats_the_refusal_of_another_gives_way_to_it() -> None:
