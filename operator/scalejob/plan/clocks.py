@@ -13,7 +13,7 @@ from .times import from_text, to_text
 from .view import View, change
 
 # Clocks of two hosts that are kept in time differ by less.
-_TOLERANCE = timedelta(seconds=10)
+_TOLERANCE = timedelta(seconds=60)
 _STARTS = ("start_time", "created_time", "running_time", "waiting_time", "hold_time")
 _NEXT = ("attempt_time", "scheduling_time")
 
