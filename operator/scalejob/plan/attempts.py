@@ -4,7 +4,11 @@ The number of the attempt, the counters and the cost are changed here only, toge
 holds all of a verdict: whoever reads it later finds either nothing or everything, and counts nothing twice.
 """
 
-from scalejob.api.v1alpha1 import Cost, Status, Workers
+import hashlib
+import json
+
+from scalejob.api.v1alpha1 import Cost, Spec, Status, Workers
+from scalejob.api.v1alpha1.spec import IMMUTABLE_WHILE_RUNNING
 from scalejob.contract import Phase, Reason
 
 from .model import Pod
@@ -17,18 +21,29 @@ def begin(view: View, status: Status) -> Status:
 
     `start_time` is stored before the first Pod is made: without it, no Pod of this attempt can exist.
     """
-    if view.spec.suspend or status.start_time is not None:
+    if view.is_suspended or status.start_time is not None:
         return status
     now = to_text(view.now)
-    return change(status, start_time=now, attempt_time=now, workers=Workers(desired=view.spec.workers))
+    return change(
+        status,
+        start_time=now,
+        attempt_time=now,
+        scheduling_time=now,
+        template=template_of(view.spec),
+        workers=Workers(desired=view.spec.workers),
+    )
 
 
 def next_attempt(view: View, status: Status, wait_seconds: float = 0) -> Status:
     """The present attempt is over; the next one may begin after `wait_seconds`, at the size that the spec has now."""
+    begins = to_text_after(view.now, wait_seconds)
     return change(
         _settle_accounts(view, status, is_wasted=True),
         attempt=status.attempt + 1,
-        attempt_time=to_text_after(view.now, wait_seconds),
+        attempt_time=begins,
+        scheduling_time=begins,
+        hold_time=None,
+        template=template_of(view.spec),
         created_time=None,
         running_time=None,
         waiting_time=None,
@@ -39,10 +54,29 @@ def next_attempt(view: View, status: Status, wait_seconds: float = 0) -> Status:
     )
 
 
-def resize(view: View, status: Status) -> Status:
-    """Another number of workers is another world size, which no running rank can take over."""
-    is_same = status.start_time is None or status.workers.desired == view.spec.workers
-    return status if is_same else next_attempt(view, status)
+def renew(view: View, status: Status) -> Status:
+    """No running rank can take over another world size, nor anything else that it was made from.
+
+    The latter changes only with a suspension; that may be over before the operator has seen it.
+    """
+    is_same = status.workers.desired == view.spec.workers and not _is_edited(view, status)
+    return status if status.start_time is None or is_same else next_attempt(view, status)
+
+
+def _is_edited(view: View, status: Status) -> bool:
+    if view.job.generation == view.job.status.observed_generation or status.template is None:
+        return False
+    return status.template != template_of(view.spec)
+
+
+def template_of(spec: Spec) -> str:
+    """A digest of all from which workers are made, but for their number.
+
+    Without what has its default, so that a field which a new release adds changes nothing.
+    """
+    fields = set(IMMUTABLE_WHILE_RUNNING)
+    wire = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=fields)
+    return hashlib.sha256(json.dumps(wire, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def complete(view: View, status: Status) -> Status:
@@ -71,6 +105,7 @@ def _finish(view: View, status: Status, phase: Phase, reason: Reason, message: s
         reason=reason,
         message=in_one_line(message),
         completion_time=to_text(view.now),
+        hold_time=None,
         duration=in_words(seconds_between(start, view.now)),
         waiting_time=None,
     )

@@ -53,7 +53,7 @@ def _active_message(view: View, status: Status) -> str:
 def _scheduling_due(view: View, status: Status) -> datetime | None:
     if status.start_time is None or not unscheduled(view, status):
         return None
-    return later(status.attempt_time, view.spec.deadlines.scheduling_seconds)
+    return later(status.scheduling_time, view.spec.deadlines.scheduling_seconds)
 
 
 def _scheduling_message(view: View, status: Status) -> str:

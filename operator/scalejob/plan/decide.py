@@ -15,7 +15,7 @@ from datetime import datetime
 from scalejob.api.v1alpha1 import Progress, Status
 from scalejob.contract import MANAGED_BY, Reason
 
-from .attempts import begin, complete, fail, resize
+from .attempts import begin, complete, fail, renew
 from .cleanup import expiry, to_delete
 from .clocks import believe_no_future
 from .creation import creation_due, to_create
@@ -23,6 +23,7 @@ from .deadlines import meet_deadlines, next_deadline
 from .environment import MAX_TASK_BYTES, task_text
 from .events import events_between
 from .facts import remember
+from .gang import release, release_due
 from .model import Job, Plan, Pod, Refusal
 from .restarts import restart, settled
 from .status import describe
@@ -87,8 +88,9 @@ POLICIES: tuple[Policy, ...] = (
     _check_size,
     _refuse,
     restart,
-    resize,
+    renew,
     meet_deadlines,
+    release,
 )
 
 
@@ -107,7 +109,11 @@ def _next_look(view: View, status: Status) -> float | None:
     times = (
         creation_due(view, status),
         expiry(view, status),
-        *(() if status.phase.is_finished else (next_deadline(view, status), settled(view, status))),
+        *(
+            ()
+            if status.phase.is_finished
+            else (next_deadline(view, status), release_due(view, status), settled(view, status))
+        ),
     )
     due = earliest(time for time in times if time is not None and time > view.now)
     return None if due is None else seconds_between(view.now, due)

@@ -27,6 +27,7 @@ _COPIED = (
     "topologySpreadConstraints",
     "priorityClassName",
     "schedulerName",
+    "schedulingGates",
     "runtimeClassName",
     "serviceAccountName",
     "terminationGracePeriodSeconds",

@@ -24,12 +24,19 @@ def situation(view: View, status: Status) -> Situation:
     if status.phase.is_finished:
         return Situation(phase=status.phase, reason=status.reason or "", message=status.message or "")
     if status.start_time is None:
-        return Situation(phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message="spec.suspend is true")
+        return _suspended(view)
     if status.running_time is not None:
         size = count(status.workers.desired, "worker")
         return Situation(phase=Phase.RUNNING, reason=Reason.ALL_WORKERS_RUNNING, message=f"{size} running")
     reason, message = next(found for source in WAITING if (found := source(view, status)))
     return Situation(phase=_waiting_phase(view, status), reason=reason, message=in_one_line(message))
+
+
+def _suspended(view: View) -> Situation:
+    if view.job.queue is None:
+        return Situation(phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message="spec.suspend is true")
+    message = f"waits until the queue {view.job.queue} admits it"
+    return Situation(phase=Phase.SUSPENDED, reason=Reason.QUEUED, message=message)
 
 
 def _waiting_phase(view: View, status: Status) -> Phase:
@@ -73,6 +80,15 @@ def _cannot_be_scheduled(view: View, status: Status) -> Why | None:
     return Reason.UNSCHEDULABLE, f"{len(waiting)} of {count(size, 'worker')} cannot be scheduled: {text}"
 
 
+def _is_gated(view: View, status: Status) -> Why | None:
+    gated = [pod for pod in view.workers(status).values() if pod.gates]
+    if not gated:
+        return None
+    names = ", ".join(sorted({name for pod in gated for name in pod.gates}))
+    size = count(status.workers.desired, "worker")
+    return Reason.SCHEDULING_GATED, f"{len(gated)} of {size} wait for scheduling gates: {names}"
+
+
 def _restarts(view: View, status: Status) -> Why | None:
     failure = status.last_failure
     if failure is None or not _is_after_failure(status):
@@ -94,6 +110,7 @@ WAITING: tuple[Callable[[View, Status], Why | None], ...] = (
     _refused,
     _cannot_start,
     _cannot_be_scheduled,
+    _is_gated,
     _restarts,
     _starts,
 )

@@ -31,6 +31,11 @@ class View:
     def spec(self) -> Spec:
         return self.job.spec
 
+    @property
+    def is_suspended(self) -> bool:
+        """The first generation of the spec is the one that was applied: no queue has touched it."""
+        return self.spec.suspend or (self.job.queue is not None and self.job.generation == 1)
+
     def workers(self, status: Status) -> dict[int, Pod]:
         """The Pods of the present attempt by index; those beyond its size are no workers."""
         size = status.workers.desired

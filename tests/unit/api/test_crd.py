@@ -92,7 +92,7 @@ def well_formed(said: list[str], rules: set[str]) -> bool:
 
 @pytest.mark.parametrize("field", IMMUTABLE_WHILE_RUNNING)
 def test_structural_fields_change_only_while_suspended(field: str) -> None:
-    """A running job keeps its data, Pods and seed; a suspended one may be edited."""
+    """A running job keeps its data, Pods and seed; one may be edited that is suspended, or becomes or ceases to be so by this write."""
     other = {
         "data": {"synthetic": {"blobs": {"rows": 9, "features": 4}}},
         "prepare": {"scale": "standard"},
@@ -107,8 +107,9 @@ def test_structural_fields_change_only_while_suspended(field: str) -> None:
     }[field]
     want = f"{field} can change only while the job is suspended: set suspend: true first"
     assert updated({field: other}) == [want]
-    assert updated({field: other, "suspend": True}) == [want]
+    assert updated({field: other, "suspend": True}) == []
     assert updated({field: other}, {"suspend": True}) == []
+    assert updated({field: other, "suspend": False}, {"suspend": True}) == []
 
 
 def test_workers_and_life_cycle_may_change_at_any_time() -> None:

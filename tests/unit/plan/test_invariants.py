@@ -36,7 +36,12 @@ SPECS = st.fixed_dictionaries(
             }
         ),
         "deadlines": st.fixed_dictionaries(
-            {}, optional={"activeSeconds": st.integers(1, 500), "schedulingSeconds": st.integers(1, 500)}
+            {},
+            optional={
+                "activeSeconds": st.integers(1, 500),
+                "schedulingSeconds": st.integers(1, 500),
+                "holdSeconds": st.integers(1, 100),
+            },
         ),
         "keepPods": st.sampled_from(["None", "Failed", "All"]),
         "suspend": st.booleans(),
@@ -105,6 +110,11 @@ class Faults(RuleBasedStateMachine):
     @rule(workers=st.integers(1, 4))
     def resize(self, workers: int) -> None:
         self.cluster.edit_spec(workers=workers)
+
+    @rule(seed=st.integers(0, 3))
+    def edit(self, seed: int) -> None:
+        """Suspended, changed and resumed before anybody looks."""
+        self.cluster.edit_spec(seed=seed)
 
     @rule(seconds=st.sampled_from([0.3, 1, 5, 60, 700]))
     def time_passes(self, seconds: float) -> None:

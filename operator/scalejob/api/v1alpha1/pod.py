@@ -153,6 +153,11 @@ class PodOptions(Model):
     )
     priority_class_name: str | None = Field(default=None, max_length=253, description="Priority class of the workers.")
     scheduler_name: str | None = Field(default=None, max_length=253, description="Scheduler that places the workers.")
+    scheduling_gates: list[StringMap] | None = Field(
+        default=None,
+        max_length=16,
+        description="Gates that others must open, on each Pod, before its scheduler looks at it, each as {name: ...}.",
+    )
     runtime_class_name: str | None = Field(
         default=None, max_length=253, description="Container runtime of the workers."
     )

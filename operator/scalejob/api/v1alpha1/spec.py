@@ -66,7 +66,7 @@ class Restarts(Model):
 
 
 class Deadlines(Model):
-    """Times after which the job fails."""
+    """Times after which something is given up: the job, or the nodes that a part of its workers hold in vain."""
 
     active_seconds: int | None = Field(
         default=None,
@@ -78,7 +78,15 @@ class Deadlines(Model):
         default=None,
         ge=1,
         le=MAX_SECONDS,
-        description="Seconds in which all workers must be scheduled; default: none.",
+        description="Seconds in which all workers must be scheduled, or the job fails; the time of closed scheduling gates is not counted;"
+        " default: none.",
+    )
+    hold_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=MAX_SECONDS,
+        description="Seconds for which workers may hold nodes while others of the job find none. Then all are released and, a while later, tried"
+        " again (counted in restarts.disruptions), so that two jobs that wait for each other's nodes both end.",
     )
     image_pull_seconds: int = Field(
         default=300,
@@ -109,10 +117,13 @@ IMMUTABLE_WHILE_RUNNING = (
 
 
 def _unchanged(field: str) -> Rule:
-    """`field` may change only while the job is, and stays, suspended."""
+    """`field` may change only with a suspension: while there is one, or in the write that begins or ends it, as Kueue does.
+
+    The operator needs not see the suspension to notice the change: see `attempts.template_of`.
+    """
     same = f"(has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field}))"
     return Rule(
-        cel=f"(oldSelf.suspend && self.suspend) || {same}",
+        cel=f"oldSelf.suspend || self.suspend || {same}",
         message=f"{field} can change only while the job is suspended: set suspend: true first",
         field_path=f".{field}",
     )
@@ -148,7 +159,7 @@ class Spec(Model):
         default=False, description="true: delete the workers and wait; false: go on with a new attempt."
     )
     restarts: Restarts = Field(default=Restarts(), description="How often the job is started again.")
-    deadlines: Deadlines = Field(default=Deadlines(), description="Times after which the job fails.")
+    deadlines: Deadlines = Field(default=Deadlines(), description="Times after which something is given up.")
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,

@@ -148,6 +148,17 @@ class Status(Model):
         default=None,
         description="Since when an image cannot be pulled or a container cannot be configured (RFC 3339).",
     )
+    scheduling_time: str | None = Field(
+        default=None,
+        description="Since when nodes are looked for (RFC 3339); none while a worker waits for its scheduling gates.",
+    )
+    hold_time: str | None = Field(
+        default=None,
+        description="Since when some workers hold nodes while others find none (RFC 3339).",
+    )
+    template: str | None = Field(
+        default=None, description="Digest of that part of the spec from which the workers of the attempt are made."
+    )
     completion_time: str | None = Field(default=None, description="When the job ended (RFC 3339).")
     active_seconds: int = Field(default=0, description="Seconds in which all workers ran, of the attempts that ended.")
     duration: str | None = Field(default=None, description="From start to end, for the printed column.")

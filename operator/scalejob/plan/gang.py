@@ -1,0 +1,72 @@
+"""Half a gang: some workers hold nodes and wait for the others, which find none.
+
+Two jobs that do so with each other's nodes would wait for ever. So after a while each gives back all that it holds and tries again
+later, and no two at the same time: how long it holds on and how long it stays away depend on its uid and the attempt. Both grow with
+each try, so that a cluster which grows slowly gets the time for it, and jobs that were in step by chance do not stay so.
+
+A job that holds nothing takes nothing from others, and waits; `deadlines.schedulingSeconds` is for it.
+"""
+
+import hashlib
+from datetime import datetime
+
+from scalejob.api.v1alpha1 import Status
+from scalejob.contract import Reason
+
+from .deadlines import scheduler_text, unscheduled
+from .failures import Budget, Failure, Strength
+from .restarts import give_up
+from .times import to_text
+from .view import View, change, later, succeeded
+
+# kube-scheduler looks again at a Pod that found no node 10 s later at the latest (podMaxBackoffSeconds): whoever waits for
+# what we release must have had it in hand before we ask for it again.
+SCHEDULER_SECONDS = 10
+MAX_AWAY_SECONDS = 2 * SCHEDULER_SECONDS
+_MAX_DOUBLINGS = 4
+
+
+def release(view: View, status: Status) -> Status:
+    """Ends an attempt of which a part has held nodes for too long."""
+    waiting = _waits_in_vain(view, status)
+    status = change(status, hold_time=(status.hold_time or to_text(view.now)) if waiting else None)
+    due = release_due(view, status)
+    if due is None or due > view.now:
+        return status
+    failure = Failure(
+        reason=Reason.UNSCHEDULABLE,
+        budget=Budget.DISRUPTIONS,
+        strength=Strength.TAKEN_AWAY,
+        is_final=False,
+        index=waiting[0],
+        words=scheduler_text(view, status),
+    )
+    away = SCHEDULER_SECONDS * (1 + _share(view, status))
+    # The time in which all workers must be scheduled goes on.
+    return change(give_up(view, status, failure, away), scheduling_time=status.scheduling_time)
+
+
+def release_due(view: View, status: Status) -> datetime | None:
+    """When the nodes are given back; None while none is held in vain."""
+    hold = view.spec.deadlines.hold_seconds << min(status.restarts.recent, _MAX_DOUBLINGS)
+    return later(status.hold_time, hold * (1 + _share(view, status)))
+
+
+def _waits_in_vain(view: View, status: Status) -> list[int]:
+    """Workers that the scheduler has no node for, if others of the job hold one.
+
+    None if a worker is done already: then they are not coupled. A program that must not be started twice is not released either.
+    """
+    command = view.spec.workload.command
+    if status.start_time is None or succeeded(status) or (command and not command.restartable):
+        return []
+    workers = view.workers(status)
+    if not any(pod.is_scheduled and pod.is_live for pod in workers.values()):
+        return []
+    return [i for i in unscheduled(view, status) if (pod := workers.get(i)) and pod.unschedulable is not None]
+
+
+def _share(view: View, status: Status) -> float:
+    """From 0 to 1, another one for each job and attempt."""
+    digest = hashlib.sha256(f"{view.job.uid}/{status.attempt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
