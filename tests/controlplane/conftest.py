@@ -29,8 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """In the end it must not have refused anything to an operator: each ran with the rights of the shipped roles."""
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
         yield plane
+        assert plane.refused() == []
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -14,9 +14,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.controlplane.audit import POLICY, Request, requests
 from tests.tools import ROOT, find_tool
 
 # What the tests rely on. Others (Deployments, node life cycle, ...) would only cost time.
@@ -74,6 +77,7 @@ class ControlPlane:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._port = free_port()
         self._key = home / "pki" / "sa.key"
+        self._away: list[tuple[datetime, datetime]] = []  # when the API server was restarted, until it was ready
 
     def __enter__(self) -> "ControlPlane":
         programs = {
@@ -104,19 +108,32 @@ class ControlPlane:
 
     def restart_api_server(self, away_seconds: float) -> None:
         """Kill the API server and start it again: all watches break, and its version cache is empty."""
-        process = self._processes["kube-apiserver"]
+        process, since = self._processes["kube-apiserver"], datetime.now(UTC)
         process.kill()
         process.wait()
         time.sleep(away_seconds)
         program, *arguments = process.args[len(TIED_TO_US) :]
         self._start(program, *arguments)
         self._wait_ready()
+        self._away.append((since, datetime.now(UTC)))
 
-    def write_operator_kubeconfig(self) -> Path:
-        """For the operator's own service account, with the rights of the manifests."""
-        account = ("--namespace", "scalejob-system", "create", "token", "scalejob-operator", "--duration", "2h")
-        token = self.kubectl(*account).stdout.strip()
-        return self.access_with(token).write_kubeconfig(self.home / "operator.kubeconfig")
+    def write_operator_kubeconfig(self, namespace: str = "scalejob-system", account: str = "scalejob-operator") -> Path:
+        """For an operator's own service account; the default is that of the manifests, with the rights of its roles."""
+        command = ("--namespace", namespace, "create", "token", account, "--duration", "2h")
+        token = self.kubectl(*command).stdout.strip()
+        return self.access_with(token).write_kubeconfig(self.home / f"{account}.kubeconfig")
+
+    def audited(self) -> Iterator[Request]:
+        """The requests of all service accounts so far."""
+        return requests(self.home / "audit.log")
+
+    def refused(self) -> list[Request]:
+        """Those that RBAC has refused. An API server that has just begun knows no roles yet: it is not ready, and does not count."""
+        return [
+            request
+            for request in self.audited()
+            if request.is_refused and not any(since <= request.time <= ready for since, ready in self._away)
+        ]
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True
@@ -132,6 +149,7 @@ class ControlPlane:
         subprocess.run([find_tool("openssl"), "genrsa", "-out", self._key, "2048"], check=True, capture_output=True)
         rows = [f"{token},{user},{user},{_GROUPS[user]}" for user, token in self._tokens.items()]
         (self.home / "tokens.csv").write_text("\n".join(rows))
+        (self.home / "audit.json").write_text(json.dumps(POLICY))
         client_port = self._start_etcd(programs["etcd"])
         self._start_api_server(programs["kube-apiserver"], client_port)
         self._wait_ready()
@@ -167,6 +185,9 @@ class ControlPlane:
             f"--cert-dir={self.home / 'pki'}",
             f"--token-auth-file={self.home / 'tokens.csv'}",
             "--authorization-mode=RBAC",
+            f"--audit-policy-file={self.home / 'audit.json'}",
+            f"--audit-log-path={self.home / 'audit.log'}",
+            "--audit-log-maxsize=2000",  # MiB: never in pieces
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self._key}",

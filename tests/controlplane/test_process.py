@@ -1,10 +1,8 @@
 """The operator as a process: killed and started again, idle, with many Pods, with a program that tells its progress."""
 
 import asyncio
-import json
 import re
 import time
-from pathlib import Path
 
 import aiohttp
 from aiohttp import web
@@ -12,8 +10,8 @@ from aiohttp import web
 from scalejob.contract import PROGRESS_PATH, PROGRESS_PORT, Phase, ProgressLine
 from scalejob.kube.client import SERVICES
 from scalejob.kube.errors import ApiError
-from tests.controlplane.api import Api, Jobs
-from tests.controlplane.control_plane import ControlPlane, OperatorProcess, free_port
+from tests.controlplane.api import Jobs
+from tests.controlplane.control_plane import ControlPlane, OperatorProcess
 from tests.controlplane.fake_nodes import FakeKubelet
 
 
@@ -139,56 +137,6 @@ async def test_health_and_metrics(jobs: Jobs, operator: OperatorProcess):
     assert f'scalejob_jobs{{namespace="{jobs.namespace}",phase="Running",workload="command"}} 1.0' in await _fetch(
         operator, "metrics"
     )
-
-
-async def test_kopf_needs_no_more_rights(jobs: Jobs, operator: OperatorProcess):
-    """From its start the operator gets along with the role of the manifests: nothing that it or kopf asks for is refused."""
-    operator.stop()
-    written = len(operator.log.read_text())
-    await operator.start()
-    await jobs.create()
-    await jobs.reaches(Phase.RUNNING)
-    assert 'code="403"' not in await _fetch(operator, "metrics")
-    log = operator.log.read_text()[written:]
-    assert "orbidden" not in log
-    assert "ermission" not in log
-
-
-async def test_namespaced_operator(
-    api: Api, kubelet: FakeKubelet, operator: OperatorProcess, control_plane: ControlPlane
-):
-    """With --namespace it needs a Role in each of them, nothing of the whole cluster, and leaves the other namespaces alone."""
-    operator.stop()
-    inside, outside = Jobs(api, "inside"), Jobs(api, "outside")
-    for jobs in (inside, outside):
-        await api.new_namespace(jobs.namespace)
-        await jobs.create()
-    process = OperatorProcess(_namespaced_account(control_plane), control_plane.home / "namespaced.log", free_port())
-    await process.start("--namespace", "inside", "--namespace", "default")
-    await inside.reaches(Phase.RUNNING)
-    assert "status" not in await outside.get()
-    process.kill()
-    for jobs in (inside, outside):
-        await jobs.delete()
-    assert "orbidden" not in process.log.read_text()
-
-
-def _namespaced_account(control_plane: ControlPlane) -> Path:
-    """A kubeconfig for a service account with the rules of the operator's role in two namespaces only."""
-    role = json.loads(control_plane.kubectl("get", "clusterrole", "scalejob-operator", "-o", "json").stdout)
-    rbac = "rbac.authorization.k8s.io"
-    subject = {"kind": "ServiceAccount", "name": "namespaced", "namespace": "inside"}
-    objects = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "namespaced", "namespace": "inside"}}
-    ]
-    for namespace in ("inside", "default"):
-        base = {"apiVersion": f"{rbac}/v1", "metadata": {"name": "namespaced", "namespace": namespace}}
-        ref = {"apiGroup": rbac, "kind": "Role", "name": "namespaced"}
-        objects += [base | {"kind": "Role", "rules": role["rules"]}]
-        objects += [base | {"kind": "RoleBinding", "roleRef": ref, "subjects": [subject]}]
-    control_plane.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    token = control_plane.kubectl("--namespace", "inside", "create", "token", "namespaced").stdout.strip()
-    return control_plane.access_with(token).write_kubeconfig(control_plane.home / "namespaced.kubeconfig")
 
 
 async def test_objects_carry_no_marks_of_the_framework(jobs: Jobs, operator: OperatorProcess):
