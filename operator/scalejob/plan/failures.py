@@ -6,7 +6,6 @@ the culprit: its own clear words, then what the cluster did to it, then its own 
 only noticed that somebody else is gone.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +13,17 @@ from enum import IntEnum, StrEnum
 from functools import partial
 
 from scalejob.api.v1alpha1 import LastFailure, Spec, Status
-from scalejob.contract import NO_SIGN_OF_LIFE, ExitCode, LastWord, ProgressLine, Reason
+from scalejob.contract import ExitCode, Reason
 
+from .evidence import (
+    Evidence,
+    examine,
+    is_killed_for_memory,
+    is_on_lost_node,
+    lost_a_peer,
+    missed_a_peer,
+    says,
+)
 from .model import Pod
 from .times import to_text
 from .view import View, in_one_line, missing
@@ -43,21 +51,6 @@ class Strength(IntEnum):
     def is_victims(self) -> bool:
         """The end of another worker may explain this one."""
         return self in (Strength.OTHERS_WORDS, Strength.NOBODY_CAME, Strength.PEER_SILENT, Strength.PEER_LOST)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """A worker that is lost, and its last words. `error` is the type and text of its exception, or the end of its log."""
-
-    spec: Spec
-    pod: Pod
-    exit_code: int | None
-    word: LastWord | None
-    error: str
-
-    @property
-    def said(self) -> str | None:
-        return self.word.reason if self.word else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,59 +113,14 @@ _ENDINGS = {
     Reason.RENDEZVOUS_TIMEOUT: "waited for others in vain",
 }
 
-# How torch, NCCL and the sockets below them say that a peer is gone. Lower case.
-_PEER_LOST_TEXTS = (
-    "peerlost",  # the trainer's own word for it
-    "connection reset by peer",
-    "connection closed by peer",
-    "connection refused",
-    "broken pipe",
-    "remote process exited",
-    "remote peer",
-    "failed to recv, got 0 bytes",
-    "timed out waiting",
-    "socket timeout",
-    "watchdog caught collective operation timeout",
-    "distnetworkerror",
-    "diststoreerror",
-)
-_EXCEPTION_LINE = re.compile(r"(\[\S+\]:? ?)?[\w.]*(Error|Exception)(: .+)?")  # a launcher may put [rank] before it
-_TAINT_MANAGER = "DeletionByTaintManager"
-_POD_GC = "DeletionByPodGC"
-
-
-def _is_on_lost_node(evidence: Evidence) -> bool:
-    """The taint manager also clears nodes that answer; but there a Pod is ready until it is told to stop."""
-    pod = evidence.pod
-    is_silent = pod.disruption == _TAINT_MANAGER and pod.phase == "Running" and not pod.is_ready
-    return pod.is_node_lost or pod.disruption == _POD_GC or is_silent
-
-
-def _is_killed_for_memory(evidence: Evidence) -> bool:
-    return evidence.pod.terminated is not None and evidence.pod.terminated.reason == "OOMKilled"
-
-
-def _missed_a_peer(evidence: Evidence) -> bool:
-    return NO_SIGN_OF_LIFE in evidence.error
-
-
-def _lost_a_peer(evidence: Evidence) -> bool:
-    error = evidence.error.lower()
-    return any(text in error for text in _PEER_LOST_TEXTS)
-
-
-def _says(reason: Reason, is_repeated: bool, evidence: Evidence) -> bool:
-    return evidence.said == reason and is_repeated == (evidence.word is not None and evidence.word.error == "PeerLost")
-
-
 CLASSES = (
     *(
-        Class(applies=partial(_says, reason, is_repeated), reason=reason, strength=strength, is_final=True)
+        Class(applies=partial(says, reason, is_repeated), reason=reason, strength=strength, is_final=True)
         for reason in (Reason.INVALID_SPEC, Reason.INVALID_DATA)
         for is_repeated, strength in ((False, Strength.OWN_WORDS), (True, Strength.OTHERS_WORDS))
     ),
     Class(
-        applies=_is_on_lost_node,
+        applies=is_on_lost_node,
         reason=Reason.NODE_LOST,
         strength=Strength.TAKEN_AWAY,
         budget=Budget.DISRUPTIONS,
@@ -195,7 +143,7 @@ CLASSES = (
         reason=Reason.USER_ERROR,
         strength=Strength.OWN_ERROR,
     ),
-    Class(applies=_is_killed_for_memory, reason=Reason.OOM_KILLED, strength=Strength.TAKEN_AWAY),
+    Class(applies=is_killed_for_memory, reason=Reason.OOM_KILLED, strength=Strength.TAKEN_AWAY),
     Class(
         # The kubelet refused the Pod or took it away, without an end of the container to tell of.
         applies=lambda e: e.exit_code is None,
@@ -229,12 +177,12 @@ CLASSES = (
     ),
     # Before lost peers: its own text too speaks of refused connections.
     Class(
-        applies=partial(_says, Reason.STORAGE_UNREACHABLE, False),
+        applies=partial(says, Reason.STORAGE_UNREACHABLE, False),
         reason=Reason.STORAGE_UNREACHABLE,
         strength=Strength.OWN_ERROR,
     ),
-    Class(applies=_missed_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_SILENT),
-    Class(applies=_lost_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_LOST),
+    Class(applies=missed_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_SILENT),
+    Class(applies=lost_a_peer, reason=Reason.USER_ERROR, strength=Strength.PEER_LOST),
     Class(applies=lambda e: True, reason=Reason.USER_ERROR, strength=Strength.OWN_ERROR),
 )
 
@@ -270,34 +218,6 @@ def judge(spec: Spec, pod: Pod) -> Failure:
         words=evidence.error,
         finished=pod.terminated.finished if pod.terminated else None,
     )
-
-
-def examine(spec: Spec, pod: Pod) -> Evidence:
-    end = pod.terminated
-    word = LastWord.from_json(end.message) if end else None
-    return Evidence(
-        spec=spec, pod=pod, exit_code=end.exit_code if end else None, word=word, error=_last_words(pod, word)
-    )
-
-
-def _last_words(pod: Pod, word: LastWord | None) -> str:
-    """The exception that the worker named; else the telling line of its log; else what the kubelet says."""
-    if word is not None:
-        error = None if word.error == word.reason else word.error  # the reason is told anyway
-        return ": ".join(filter(None, (error, word.message)))
-    line = _telling_line(pod.terminated.message) if pod.terminated else ""
-    return line or pod.init_failure or ": ".join(filter(None, (pod.reason, pod.message)))
-
-
-def _telling_line(log: str) -> str:
-    """The last line in which Python names an exception; else the last one with a word in it: launchers end with rulers.
-
-    A log that ends with progress is that of a rank which was killed at work, and says nothing about its end.
-    """
-    lines = [line.strip() for line in log.splitlines() if any(map(str.isalnum, line))]
-    last = lines[-1] if lines else ""
-    words = "" if ProgressLine.from_json(last) else last
-    return next((line for line in reversed(lines) if _EXCEPTION_LINE.fullmatch(line)), words)
 
 
 def _vanished(index: int) -> Failure:
