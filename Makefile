@@ -55,11 +55,13 @@ format: venv ## Format the code, and repair what can be repaired
 
 verify: venv ## Fail if a generated file is out of date
 	$(BIN)/python -m scalejob.api.generate --check
+	$(BIN)/python -m charts.dashboard --check
 	$(BIN)/python -m charts.plain_manifest --check
 	$(BIN)/python -m tests.bench.report --check
 
-generate: venv ## Write the CRD, its copy in the chart, the reference, manifests/operator.yaml and docs/performance.md
+generate: venv ## Write the CRD, its copy in the chart, the reference, the dashboard, manifests/operator.yaml and docs/performance.md
 	$(BIN)/python -m scalejob.api.generate
+	$(BIN)/python -m charts.dashboard
 	$(BIN)/python -m charts.plain_manifest
 	$(BIN)/python -m tests.bench.report
 

@@ -1,7 +1,7 @@
-"""Finds the programs that the tiers control plane, chart and e2e use: etcd, kube-apiserver, helm, kubectl, ...
+"""Finds the programs that the tiers control plane, chart and e2e use: etcd, kube-apiserver, helm, promtool, ...
 
 `find_tool` only looks; `python -m tests.tools build` (`make tools`) compiles what is missing from the pinned modules under
-tests/go into a cache: about 8 minutes on two cores, then nothing. A test never compiles: it would run into its time-out.
+tests/go into a cache: about 10 minutes on two cores, then nothing. A test never compiles: it would run into its time-out.
 """
 
 import hashlib
@@ -27,7 +27,11 @@ PACKAGES = {
     "kube-scheduler": ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": ("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
+    "promtool": ("prometheus", "github.com/prometheus/prometheus/cmd/promtool"),
+    "promql": ("prometheus", "./promql"),
 }
+# Builds promtool without the clients of all the clouds in which Prometheus can look for what to scrape.
+TAGS = "remove_all_sd"
 
 
 def find_tool(name: str) -> Path:
@@ -59,8 +63,9 @@ def cluster_folder() -> tuple[Path, ...]:
 
 
 def cache_folder(module: str) -> Path:
-    """Where the programs of one pinned module are kept: another pin is another folder."""
-    pins = hashlib.sha256((MODULES / module / "go.mod").read_bytes()).hexdigest()[:12]
+    """Where the programs of one pinned module are kept: another pin, or another source of ours, is another folder."""
+    sources = [MODULES / module / "go.mod", *sorted((MODULES / module).rglob("*.go"))]
+    pins = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "scalejob-tools" / f"{module}-{pins}"
 
@@ -86,7 +91,7 @@ def build_tool(name: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{name}.{os.getpid()}")
     subprocess.run(
-        ["go", "build", "-trimpath", "-ldflags", linker_flags(module), "-o", partial, package],
+        ["go", "build", "-trimpath", "-tags", TAGS, "-ldflags", linker_flags(module), "-o", partial, package],
         cwd=MODULES / module,
         env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"},
         check=True,
