@@ -1,4 +1,4 @@
-"""Events, metrics, health, progress: what people and machines hear of the operator."""
+"""Metrics, health, progress: what people and machines hear of the operator."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,36 +11,13 @@ from prometheus_client.core import Metric
 
 from scalejob.api.v1alpha1 import Progress, RestartCounts, Status
 from scalejob.contract import PROGRESS_PATH, Phase, ProgressLine
-from scalejob.engine.events import EventRecorder
 from scalejob.engine.health import serve_health
 from scalejob.engine.jobs import JobStore
 from scalejob.engine.metrics import Metrics
 from scalejob.engine.progress import ProgressPoller
-from scalejob.plan.model import Event, Plan
+from scalejob.plan.model import Plan
 from tests.documented import documented_metrics
-from tests.unit.engine.memory_server import MemoryServer
 from tests.unit.plan.builders import make_job, running
-
-EVENT = Event(type="Warning", reason="Restarting", message="boom")
-
-
-async def test_a_repeated_event_counts_up():
-    """The same thing told three times is one Event with a count of three; another message is another Event."""
-    server = MemoryServer()
-    async with server.serving() as client:
-        recorder = EventRecorder(client)
-        task = asyncio.create_task(recorder.run())
-        recorder.record(make_job().build(), [EVENT, EVENT, EVENT, Event(type="Normal", reason="Started", message="x")])
-        await asyncio.sleep(0.1)
-        task.cancel()
-    assert sorted(event["count"] for event in server.of("events")) == [1, 3]
-
-
-async def test_recording_never_waits():
-    """More events than can be sent are dropped, with a line in the log, not waited for."""
-    async with MemoryServer().serving() as client:
-        recorder = EventRecorder(client)
-        recorder.record(make_job().build(), [EVENT] * 3000)
 
 
 def test_transitions_are_counted_once():
