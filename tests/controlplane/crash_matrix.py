@@ -74,9 +74,9 @@ class Matrix:
         """One life from the beginning to the end, with one blow at most."""
         namespace = f"crash-{next(self.numbers)}"
         jobs = Jobs(self.api, namespace)
-        stage = Stage(jobs=jobs, kubelet=self.kubelet, record=self.witness[namespace])
+        stage = Stage(jobs=jobs, kubelet=self.kubelet, witness=self.witness, spec=COMMON | life.spec)
         await self.api.new_namespace(namespace)
-        await jobs.create(**COMMON | life.spec)
+        await stage.begin()
         proxy = FaultProxy(self.access.server, self.session, blow)
         violations: list[str] = []
         async with proxy.serving() as url, self._operating(url, namespace, proxy, violations):
@@ -91,9 +91,9 @@ class Matrix:
             life=life.name,
             blow=blow,
             calls=tuple(proxy.calls),
-            call=proxy.struck,
+            call=proxy.struck[0][1] if proxy.struck else None,
             end=end,
-            violations=(*violations, *stage.record.violations),
+            violations=(*violations, *stage.violations),
         )
 
     @asynccontextmanager
@@ -175,7 +175,7 @@ async def open_matrix(plane: ControlPlane, api: Api, kubelet: FakeKubelet) -> As
 def blows(calls: Sequence[str], faults: Sequence[Fault] = tuple(Fault)) -> list[Blow]:
     """All that can go wrong."""
     places = (Blow(fault=fault, at=at) for fault in faults for at in range(len(calls)))
-    return [blow for blow in places if blow.hits(blow.at, calls[blow.at])]
+    return [blow for blow in places if blow.fault.fits(calls[blow.at])]
 
 
 def some(chosen: Sequence[Blow], fraction: float, seed: str) -> list[Blow]:

@@ -153,7 +153,7 @@ class Soak:
         while end != before:
             await asyncio.sleep(2)
             before, end = end, await end_state(stage)
-        assert not stage.record.violations
+        assert not stage.violations
         self.ends[life.name] = end
 
     async def _play_later(self, seconds: float) -> None:
@@ -169,14 +169,15 @@ class Soak:
             self.job_seconds.append(time.monotonic() - started)
             if found := await self._differs(stage, self.ends[life.name]):
                 self.doubled.append(f"{name}: {found}")
-        self.doubled += [f"{name}: {violation}" for violation in stage.record.violations]
+        self.doubled += [f"{name}: {violation}" for violation in stage.violations]
 
     async def _begin(self, life: Life) -> Stage:
         jobs = Jobs(self.api, f"failover-{next(self._numbers)}")
         await self.api.new_namespace(jobs.namespace)
-        await jobs.create(**COMMON | life.spec)
-        record = self.witness[jobs.namespace]
-        return Stage(jobs=jobs, kubelet=self.kubelet, record=record, patience=_PATIENCE_SECONDS)
+        spec = COMMON | life.spec
+        stage = Stage(jobs=jobs, kubelet=self.kubelet, witness=self.witness, spec=spec, patience=_PATIENCE_SECONDS)
+        await stage.begin()
+        return stage
 
     async def _differs(self, stage: Stage, want: Object) -> str:
         """How the end differs from the wanted one, which may take a moment to come: Pods are deleted after the last status."""

@@ -1,12 +1,14 @@
-"""A proxy between one operator and the API server that counts the calls and makes one of them go wrong.
+"""A proxy between one operator and the API server that counts the calls and makes some of them go wrong.
 
-Discovery and watches are no calls: the first tells nothing of jobs, the second have faults of their own, which strike all
-watches at the moment of the call. The operator must have been given namespaces: what it asks about no namespace is discovery.
+Discovery and watches are no calls: the first tells nothing of jobs, the second have faults of their own (`watch_faults`), which
+strike all watches at the moment of a call.
 """
 
 import asyncio
 import contextlib
+import functools
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ import aiohttp
 from aiohttp import web
 
 from scalejob.kube.client import Object
+from tests.controlplane import watch_faults
+from tests.controlplane.watch_faults import Trouble, Watch, line_of, reset
 
 _SLOW_SECONDS = 1.5
-_STALL_SECONDS = 1.0
 _PASSED_ON = ("Authorization", "Content-Type", "Accept")
+_LISTS = ("pods", "scalejobs")
 
 
 class Fault(StrEnum):
@@ -34,63 +38,63 @@ class Fault(StrEnum):
     CONFLICT = "409"
     SLOW = "slow"  # committed; the answer comes after its echoes in the watches
     WATCH_RESET = "watch reset"
+    WATCH_TORN = "watch torn"  # reset in the middle of the next event
     WATCH_GONE = "watch gone"  # reset, and 410 on the attempt to go on
-    WATCH_STALLED = "bookmarks"  # events are held back, bookmarks are not; then reset
+    WATCH_TOO_MANY = "watch 429"  # the same with 429
+    WATCH_ERROR = "watch 500"
+    BOOKMARKS = "bookmarks"  # events are held back, bookmarks are not; then reset
+    REPEATED = "repeated"  # events come several times
+    REORDERED = "reordered"
+    PODS_LATE = "pods late"  # behind the ScaleJobs
+    JOBS_LATE = "jobs late"
+
+    @property
+    def kills(self) -> bool:
+        return self in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+
+    def fits(self, call: str) -> bool:
+        """Only a write can be in conflict with something."""
+        return not (self is Fault.CONFLICT and call.startswith("GET"))
+
+
+WATCH_FAULTS = frozenset(list(Fault)[list(Fault).index(Fault.WATCH_RESET) :])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blow:
-    """A fault at the call with this number, from 0. Only a write can be in conflict with something."""
+    """A fault at the call with this number, from 0, and at this `share` of those that follow."""
 
     fault: Fault
     at: int
+    share: float = 0.0
 
-    def hits(self, number: int, call: str) -> bool:
-        return number == self.at and not (self.fault is Fault.CONFLICT and call.startswith("GET"))
+    def __call__(self, number: int, call: str) -> Fault | None:
+        is_again = number > self.at and random.Random(number).random() < self.share  # noqa: S311 - no secret
+        return self.fault if (number == self.at or is_again) and self.fault.fits(call) else None
 
 
-class _Watch:
-    """One stream of events to the operator."""
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self.path = request.path
-        self.response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        self._request = request
-        self._version = request.query.get("resourceVersion", "")
-        self._last = b""
-
-    async def send(self, line: bytes) -> None:
-        self._last = line
-        await self.response.write(line)
-
-    async def bookmark(self) -> None:
-        """One that is true: everything up to it has been sent."""
-        event = json.loads(self._last) if self._last else {"object": {}}
-        version = event["object"].get("metadata", {}).get("resourceVersion", self._version)
-        kind = {key: event["object"].get(key, "") for key in ("kind", "apiVersion")}
-        mark = {"type": "BOOKMARK", "object": kind | {"metadata": {"resourceVersion": version}}}
-        await self.response.write(json.dumps(mark).encode() + b"\n")
-
-    def reset(self) -> None:
-        _reset(self._request)
+# Told the number of a call and what it is, says what goes wrong.
+Choice = Callable[[int, str], Fault | None]
 
 
 class FaultProxy:
-    """`kill` must have ended the operator when it returns, so that no call of it can follow; `revive` starts it again."""
+    """`kill` must have ended the operator when it returns, so that no call of it can follow; `revive` starts it again.
 
-    def __init__(self, upstream: str, session: aiohttp.ClientSession, blow: Blow | None) -> None:
+    While `is_away`, nobody is answered.
+    """
+
+    def __init__(self, upstream: str, session: aiohttp.ClientSession, choose: Choice | None) -> None:
         self._upstream = upstream
         self._session = session
-        self._blow = blow
-        self._watches: set[_Watch] = set()
-        self._gone: set[str] = set()  # paths whose next watch has expired
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._choose = choose or (lambda number, call: None)
+        self._watches: set[Watch] = set()
+        self._refused: dict[str, int] = {}  # path -> code for its next watch
         self._tasks: set[asyncio.Task[None]] = set()
+        self.is_away = False
         self.kill: Callable[[], None]
         self.revive: Callable[[], None]
         self.calls: list[str] = []
-        self.struck: str | None = None  # the call that went wrong
+        self.struck: list[tuple[Fault, str]] = []  # what went wrong, and the call
 
     @property
     def watched(self) -> set[str]:
@@ -107,26 +111,34 @@ class FaultProxy:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             yield f"http://127.0.0.1:{runner.addresses[0][1]}"
         finally:
-            self._flowing.set()
-            for watch in self._watches:
-                watch.reset()
+            await watch_faults.break_at_once(frozenset(self._watches))
             await runner.cleanup()
             await asyncio.gather(*self._tasks)
 
+    async def go_away(self, seconds: float) -> None:
+        """The API server cannot be reached for some time."""
+        self.is_away = True
+        await watch_faults.break_at_once(frozenset(self._watches))
+        await asyncio.sleep(seconds)
+        self.is_away = False
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self.is_away:
+            return reset(request)
         if "watch" in request.query:
             return await self._follow(request)
         body = await request.read()
-        if "/namespaces/" not in request.path:
+        if not ("/namespaces/" in request.path or request.path.endswith(_LISTS)):
             return await self._forward(request, body)
         call = _describe(request, body)
         self.calls.append(call)
-        if self._blow is None or not self._blow.hits(len(self.calls) - 1, call):
+        fault = self._choose(len(self.calls) - 1, call)
+        if fault is None or (self._tasks and fault in WATCH_FAULTS):  # one trouble at a time
             return await self._forward(request, body)
-        self.struck = call
-        return await _STRIKES[self._blow.fault](self, request, body)
+        self.struck.append((fault, call))
+        return await _STRIKES[fault](self, request, body)
 
-    async def _forward(self, request: web.BaseRequest, body: bytes) -> web.Response:
+    async def _forward(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         async with self._ask(request, body) as answer:
             headers = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
             return web.Response(status=answer.status, body=await answer.read(), headers=headers)
@@ -138,23 +150,24 @@ class FaultProxy:
 
     async def _follow(self, request: web.BaseRequest) -> web.StreamResponse:
         """A watch. Its reader may be gone at any time: by a blow, or by its own death."""
-        watch = _Watch(request)
+        code = self._refused.pop(request.path, None)
+        if code not in (None, 410):
+            return _refusal(code)
+        watch = Watch(request)
         with contextlib.suppress(ConnectionError):
             await watch.response.prepare(request)
-            if request.path in self._gone:
-                self._gone.remove(request.path)
-                await watch.send(_line(_status(410, "Expired"), kind="ERROR"))
+            if code:
+                await watch.send(line_of("ERROR", _status(code)))
             else:
                 await self._copy(request, watch)
         return watch.response
 
-    async def _copy(self, request: web.BaseRequest, watch: _Watch) -> None:
+    async def _copy(self, request: web.BaseRequest, watch: Watch) -> None:
         self._watches.add(watch)
         try:
             async with self._ask(request) as answer:
                 async for line in answer.content:
-                    await self._flowing.wait()
-                    await watch.send(line)
+                    await watch.take(line)
         finally:
             self._watches.discard(watch)
 
@@ -162,7 +175,7 @@ class FaultProxy:
         self.kill()
         self._watches.clear()
         self.revive()
-        return _reset(request)
+        return reset(request)
 
     async def _kill_after(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         await self._forward(request, body)
@@ -170,86 +183,73 @@ class FaultProxy:
 
     async def _lose_reply(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         await self._forward(request, body)
-        return _reset(request)
+        return reset(request)
 
     async def _delay_reply(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         response = await self._forward(request, body)
         await asyncio.sleep(_SLOW_SECONDS)
         return response
 
-    async def _reset_watches(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
-        for watch in self._watches:
-            watch.reset()
-        return await self._forward(request, body)
+    async def _refuse_call(self, request: web.BaseRequest, body: bytes, *, code: int) -> web.StreamResponse:
+        """An answer in place of the API server's, which never hears of the call."""
+        return _refusal(code)
 
-    async def _expire_watches(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
-        self._gone |= self.watched
-        return await self._reset_watches(request, body)
+    async def _refuse_watches(self, request: web.BaseRequest, body: bytes, *, code: int) -> web.StreamResponse:
+        self._refused |= dict.fromkeys(self.watched, code)
+        return await self._trouble_watches(request, body, trouble=watch_faults.break_at_once)
 
-    async def _stall_watches(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
-        self._flowing.clear()
-        task = asyncio.create_task(self._send_bookmarks_only(frozenset(self._watches)))
+    async def _trouble_watches(self, request: web.BaseRequest, body: bytes, *, trouble: Trouble) -> web.StreamResponse:
+        task = asyncio.ensure_future(trouble(frozenset(self._watches)))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.sleep(0)  # it has begun when the call is made
         return await self._forward(request, body)
-
-    async def _send_bookmarks_only(self, watches: frozenset[_Watch]) -> None:
-        for _ in range(5):
-            await asyncio.sleep(_STALL_SECONDS / 5)
-            for watch in watches & self._watches:
-                with contextlib.suppress(ConnectionError):
-                    await watch.bookmark()
-        for watch in watches:
-            watch.reset()
-        self._flowing.set()
 
 
 Strike = Callable[[FaultProxy, web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
 
 
-def _refuse(code: int, reason: str, **headers: str) -> Strike:
-    """An answer in place of the API server's, which never hears of the call."""
-
-    async def strike(_proxy: FaultProxy, _request: web.BaseRequest, _body: bytes) -> web.Response:
-        return web.json_response(_status(code, reason), status=code, headers=headers)
-
-    return strike
+def _troubled(trouble: Trouble) -> Strike:
+    return functools.partial(FaultProxy._trouble_watches, trouble=trouble)
 
 
 _STRIKES: Mapping[Fault, Strike] = {
     Fault.KILLED_BEFORE: FaultProxy._kill_before,
     Fault.KILLED_AFTER: FaultProxy._kill_after,
     Fault.REPLY_LOST: FaultProxy._lose_reply,
-    Fault.TOO_MANY: _refuse(429, "TooManyRequests", **{"Retry-After": "1"}),
-    Fault.SERVER_ERROR: _refuse(500, "InternalError"),
-    Fault.CONFLICT: _refuse(409, "Conflict"),
+    Fault.TOO_MANY: functools.partial(FaultProxy._refuse_call, code=429),
+    Fault.SERVER_ERROR: functools.partial(FaultProxy._refuse_call, code=500),
+    Fault.CONFLICT: functools.partial(FaultProxy._refuse_call, code=409),
     Fault.SLOW: FaultProxy._delay_reply,
-    Fault.WATCH_RESET: FaultProxy._reset_watches,
-    Fault.WATCH_GONE: FaultProxy._expire_watches,
-    Fault.WATCH_STALLED: FaultProxy._stall_watches,
+    Fault.WATCH_RESET: _troubled(watch_faults.break_at_once),
+    Fault.WATCH_TORN: _troubled(watch_faults.tear),
+    Fault.WATCH_GONE: functools.partial(FaultProxy._refuse_watches, code=410),
+    Fault.WATCH_TOO_MANY: functools.partial(FaultProxy._refuse_watches, code=429),
+    Fault.WATCH_ERROR: functools.partial(FaultProxy._refuse_watches, code=500),
+    Fault.BOOKMARKS: _troubled(watch_faults.bookmarks_only),
+    Fault.REPEATED: _troubled(watch_faults.repeat),
+    Fault.REORDERED: _troubled(watch_faults.reorder),
+    Fault.PODS_LATE: _troubled(watch_faults.delay("pods")),
+    Fault.JOBS_LATE: _troubled(watch_faults.delay("scalejobs")),
 }
+_REASONS = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "InternalError"}
 
 
-def _reset(request: web.BaseRequest) -> web.Response:
-    """The connection breaks. What is returned reaches nobody."""
-    if request.transport:
-        request.transport.abort()
-    return web.Response()
+def _refusal(code: int) -> web.Response:
+    headers = {"Retry-After": "1"} if code == 429 else {}
+    return web.json_response(_status(code), status=code, headers=headers)
 
 
-def _status(code: int, reason: str) -> Object:
-    message = f"the proxy of the tests says {reason}"
+def _status(code: int) -> Object:
+    message = f"the proxy of the tests says {_REASONS[code]}"
     return {
         "kind": "Status",
         "apiVersion": "v1",
         "status": "Failure",
         "code": code,
-        "reason": reason,
+        "reason": _REASONS[code],
         "message": message,
     }
-
-
-def _line(obj: Object, *, kind: str) -> bytes:
-    return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
 
 
 def _describe(request: web.BaseRequest, body: bytes) -> str:

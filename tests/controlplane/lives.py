@@ -8,9 +8,10 @@ from typing import Any
 
 from scalejob.contract import Phase
 from scalejob.kube.client import SERVICES, Object, Selection
+from scalejob.plan.names import pod_name
 from tests.controlplane.api import Jobs
 from tests.controlplane.fake_nodes import FakeKubelet
-from tests.controlplane.witness import Record
+from tests.controlplane.witness import Record, Witness
 
 WORKERS = 3
 # On one node, since messages name it.
@@ -20,14 +21,36 @@ _LOOK_SECONDS = 0.05
 _TELLING = ("phase", "attempt", "reason", "message")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Stage:
-    """Where a life is played."""
+    """Where a life is played, after `begin`."""
 
     jobs: Jobs
     kubelet: FakeKubelet
-    record: Record
+    witness: Witness
+    spec: dict[str, Any]
+    name: str = "job"
     patience: float = _PATIENCE_SECONDS
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def record(self) -> Record:
+        """Of the present job; a job that is made anew is another."""
+        return self.records[-1]
+
+    @property
+    def violations(self) -> list[str]:
+        return [violation for record in self.records for violation in record.violations]
+
+    async def begin(self) -> None:
+        """The job is made."""
+        body = await self.jobs.create(self.name, **self.spec)
+        self.records.append(self.witness[body["metadata"]["uid"]])
+
+    async def begin_anew(self) -> None:
+        """It is deleted, and another one of its name is made at once."""
+        await self.jobs.delete(self.name)
+        await self.begin()
 
     async def until(self, what: str, holds: Callable[[], bool]) -> None:
         """Raises TimeoutError with `what` if it does not come to hold."""
@@ -44,14 +67,15 @@ class Stage:
             lambda: (self.record.status.get("phase"), self.record.status.get("attempt")) == (phase.value, attempt),
         )
 
-    async def end(self, name: str, code: int) -> None:
-        await self.kubelet.end(self.jobs.namespace, name, code, message="" if code == 0 else "boom")
+    async def end(self, attempt: int, index: int, code: int, *, reason: str = "") -> None:
+        name = pod_name(self.name, attempt, index)
+        await self.kubelet.end(self.jobs.namespace, name, code, message="" if code == 0 else "boom", reason=reason)
 
-    async def succeed(self, attempt: int) -> None:
+    async def succeed(self, attempt: int, workers: int = WORKERS) -> None:
         """All workers run and end well."""
         await self.reaches(Phase.RUNNING, attempt)
-        for index in range(WORKERS):
-            await self.end(f"job-{attempt}-{index}", 0)
+        for index in range(workers):
+            await self.end(attempt, index, 0)
         await self.reaches(Phase.SUCCEEDED, attempt)
 
 
@@ -61,7 +85,7 @@ async def _succeeds(stage: Stage) -> None:
 
 async def _fails_once(stage: Stage) -> None:
     await stage.reaches(Phase.RUNNING, 0)
-    await stage.end("job-0-1", 1)
+    await stage.end(0, 1, 1)
     await stage.succeed(1)
 
 
@@ -73,6 +97,19 @@ async def _is_suspended(stage: Stage) -> None:
     await stage.succeed(1)
 
 
+async def _is_scaled(stage: Stage) -> None:
+    await stage.reaches(Phase.RUNNING, 0)
+    await stage.jobs.patch(workers=2)
+    await stage.succeed(1, workers=2)
+
+
+async def _is_made_anew(stage: Stage) -> None:
+    """What is left of the first one has the names that the second one needs."""
+    await stage.reaches(Phase.RUNNING, 0)
+    await stage.begin_anew()
+    await stage.succeed(0)
+
+
 async def _is_deleted(stage: Stage) -> None:
     """While its Pods are made."""
     await stage.until("a Pod", lambda: bool(stage.record.pods))
@@ -82,9 +119,9 @@ async def _is_deleted(stage: Stage) -> None:
 
 async def _fails_for_good(stage: Stage) -> None:
     await stage.reaches(Phase.RUNNING, 0)
-    await stage.end("job-0-1", 1)
+    await stage.end(0, 1, 1)
     await stage.reaches(Phase.RUNNING, 1)
-    await stage.end("job-1-2", 1)
+    await stage.end(1, 2, 1)
     await stage.reaches(Phase.FAILED, 1)
 
 
@@ -101,6 +138,8 @@ LIVES = (
     Life(name="succeeds", story=_succeeds, spec={"keepPods": "None"}),
     Life(name="fails once", story=_fails_once, spec={"keepPods": "All"}),
     Life(name="suspended and resumed", story=_is_suspended),
+    Life(name="scaled", story=_is_scaled),
+    Life(name="made anew", story=_is_made_anew),
     Life(name="deleted", story=_is_deleted),
     Life(
         name="fails for good",
@@ -112,7 +151,8 @@ LIVES = (
 
 async def end_state(stage: Stage) -> Object:
     """What must not depend on what went wrong on the way: everything but times and uids."""
-    record, status = stage.record, stage.record.status
+    record = stage.record
+    status = record.status if record.job else {}
     services = await stage.jobs.api.client.list_page(Selection(resource=SERVICES, namespace=stage.jobs.namespace))
     return {
         "exists": record.job is not None,

@@ -2,8 +2,9 @@
 
     python -m tests.controlplane.nursery
 
-Each line on stdin is a command in JSON, each line on stdout the answer. `{"start": {...options}, "log": path}` is answered by
-the pid; `{"kill": pid}` by whether the process was alive until this SIGKILL; `{"stop": pid}` by its exit code after this SIGTERM.
+Each line on stdin is a command in JSON, each line on stdout the answer. `{"start": {...options}, "log": path, "clock": path}` is
+answered by the pid; the second path is that of a file with the seconds by which the clock of the host is wrong, or null.
+`{"kill": pid}` is answered by whether the process was alive until this SIGKILL; `{"stop": pid}` by its exit code after this SIGTERM.
 At the end of stdin all operators die.
 """
 
@@ -13,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any, NoReturn, Self
 
 from scalejob.app import run
 from scalejob.engine.options import Options
+from scalejob.kube.clock import SteadyClock
 from tests.tools import ROOT
 
 
@@ -41,9 +44,10 @@ class Nursery:
     ) -> None:
         self._process.communicate()
 
-    def start(self, options: Options) -> int:
+    def start(self, options: Options, clock: Path | None = None) -> int:
         """The pid of an operator that begins to run."""
-        return int(self._ask({"start": asdict(options), "log": str(self._log)}))
+        command = {"start": asdict(options), "log": str(self._log), "clock": str(clock) if clock else None}
+        return int(self._ask(command))
 
     def kill(self, pid: int) -> bool:
         """SIGKILL, and wait until it is gone. False if it had ended by itself."""
@@ -61,13 +65,13 @@ class Nursery:
         return json.loads(self._process.stdout.readline())
 
 
-def _start(options: dict[str, Any], log: str) -> int:
+def _start(options: dict[str, Any], log: str, clock: str | None) -> int:
     lists = {name: tuple(value) for name, value in options.items() if isinstance(value, list)}
     pid = os.fork()
-    return pid or _operate(Options(**options | lists), log)
+    return pid or _operate(Options(**options | lists), log, clock)
 
 
-def _operate(options: Options, log: str) -> NoReturn:
+def _operate(options: Options, log: str, clock: str | None) -> NoReturn:
     """The life of the child: it never returns to the loop of its parent, whose pipes it lets go of."""
     code = 1
     try:
@@ -75,12 +79,17 @@ def _operate(options: Options, log: str) -> NoReturn:
             os.dup2(nothing.fileno(), sys.stdin.fileno())
             os.dup2(out.fileno(), sys.stdout.fileno())
             os.dup2(out.fileno(), sys.stderr.fileno())
-        code = 0 if asyncio.run(run(options)) else 1
+        code = 0 if asyncio.run(run(options, _wrong(Path(clock)) if clock else None)) else 1
     except Exception:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def _wrong(by: Path) -> SteadyClock:
+    """A clock that looks at a wrong one, as far as it looks at any."""
+    return SteadyClock(lambda: time.time() + float(by.read_text()))
 
 
 def _kill(pid: int) -> bool:
@@ -108,7 +117,7 @@ def _serve() -> None:
             alive.discard(command["stop"])
             answer = _stop(command["stop"])
         else:
-            answer = _start(command["start"], command["log"])
+            answer = _start(command["start"], command["log"], command["clock"])
             alive.add(answer)
         print(json.dumps(answer), flush=True)
     for pid in alive:
