@@ -268,9 +268,11 @@ class OperatorProcess:
             "operator",
             "--trainer-image",
             "trainer",
+            "--log-format",
+            "text",
             *options,
         ]
-        argv += ["--kubeconfig", str(self._kubeconfig), "--metrics-port", str(self.port), "--log-format", "text"]
+        argv += ["--kubeconfig", str(self._kubeconfig), "--metrics-port", str(self.port)]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(argv, stdout=out, stderr=out)
 
