@@ -101,7 +101,11 @@ class _Answer:
     retry_after: float
 
 
-_WEBHOOK_DENIAL = re.compile(r'^admission webhook ".*" denied the request|\bfailed calling webhook "')
+# A webhook or a ValidatingAdmissionPolicy may choose any code; that of a policy is 422 if it chooses none.
+_DENIAL = re.compile(
+    r'^admission webhook ".*" denied the request|\bfailed calling webhook "'
+    r"|\bValidatingAdmissionPolicy '.*' with binding '.*' denied request"
+)
 # What the RBAC authoriser says, as opposed to admission: `User "x" cannot create resource "pods" in API group ...`.
 _RBAC_DENIAL = re.compile(r'\bUser ".*" cannot \w+ ')
 
@@ -153,7 +157,7 @@ def _error(answer: _Answer) -> ApiError:
 
 
 def _class_of(answer: _Answer) -> type[ApiError]:
-    if _WEBHOOK_DENIAL.search(answer.message):
+    if _DENIAL.search(answer.message):
         return PolicyDenied
     if answer.code == 403:
         return _class_of_forbidden(answer.message)

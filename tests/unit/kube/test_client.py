@@ -37,6 +37,12 @@ ERRORS = (
     (403, "Forbidden", 'pods is forbidden: User "u" cannot create resource "pods" in API group ""', Forbidden),
     (400, "BadRequest", 'admission webhook "w.x" denied the request: no', PolicyDenied),
     (500, "InternalError", 'Internal error occurred: failed calling webhook "w.x": connection refused', PolicyDenied),
+    (
+        422,
+        "Invalid",
+        "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+        PolicyDenied,
+    ),
     (413, "RequestEntityTooLarge", "limit is 3145728", Invalid),
     (500, "InternalError", "etcd", ServerError),
     (503, "ServiceUnavailable", "", ServerError),
