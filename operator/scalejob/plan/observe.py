@@ -113,7 +113,7 @@ def read_pod(body: Body) -> Pod:
         created=_time(metadata.get("creationTimestamp")) or _EPOCH,
         started=_time(status.get("startTime")),
         phase=_phase(status, end),
-        is_outlived=end is not None and status.get("phase") not in _END_PHASES,
+        is_outlived=end is not None and _is_outlived(status),
         is_deleting="deletionTimestamp" in metadata,
         is_ready=_holds(conditions, "Ready"),
         is_scheduled=bool(spec.get("nodeName")),
@@ -140,6 +140,13 @@ def _worker_state(status: Body) -> Body:
     """Of the worker container: a mesh may have put others beside it."""
     containers = status.get("containerStatuses") or ()
     return next((c.get("state") or {} for c in containers if c.get("name") == WORKER_CONTAINER), {})
+
+
+def _is_outlived(status: Body) -> bool:
+    """Whether a container beside the worker has not ended. Of the end of a Pod kubelets tell a moment after that of its last one."""
+    others = (c for c in status.get("containerStatuses") or () if c.get("name") != WORKER_CONTAINER)
+    is_open = any("terminated" not in (container.get("state") or {}) for container in others)
+    return is_open and status.get("phase") not in _END_PHASES
 
 
 def _init_failure(status: Body) -> str:

@@ -39,6 +39,14 @@ def test_the_end_of_the_worker_is_read_past_a_sidecar() -> None:
     assert (137, "OOMKilled", "x", after(60)) == (found.exit_code, found.reason, found.message, found.finished)
 
 
+@pytest.mark.parametrize("proxy", [[], [{"name": "proxy", "state": {"terminated": {"exitCode": 0}}}]])
+def test_a_pod_whose_end_is_not_told_yet_is_not_outlived(proxy: list[dict[str, Any]]) -> None:
+    """All its containers have ended: it would be deleted, although `keepPods` keeps it."""
+    statuses = [{"name": "worker", "state": {"terminated": {"exitCode": 0}}}, *proxy]
+    found = read_pod(pod_body(phase="Running", containerStatuses=statuses))
+    assert (found.phase, found.is_outlived) == ("Succeeded", False)
+
+
 @pytest.mark.parametrize(
     "name", ["other-3-1", "segments-other-3-1", "segments-3-01", "segments-3", "segments-x-1", "debug"]
 )
