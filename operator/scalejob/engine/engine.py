@@ -25,6 +25,7 @@ from scalejob.plan.observe import controller_of, read_pod
 from scalejob.plan.pods import PodDefaults
 
 from . import trace
+from .departed import Departed
 from .events import EventRecorder
 from .executor import Executor, Voices
 from .expectations import Expectations
@@ -77,6 +78,7 @@ class Engine:
         self._expectations = Expectations()
         self._pods: Store[Pod] = Store(self._on_pod)
         self._reflectors = [self._reflector(scope) for scope in options.scopes]
+        self._departed = Departed()
         self._progress = ProgressPoller(self._queue.add)
         self._events = EventRecorder(client)
         self._reconciler = self._new_reconciler(clock)
@@ -131,7 +133,13 @@ class Engine:
         status = StatusWriter(self._client, self.jobs)
         workers = Workers(self._client, self._expectations, defaults)
         executor = Executor(self._client, status, workers, Voices(events=self._events, metrics=self._metrics))
-        seen = Seen(jobs=self.jobs, pods=self._pods, expectations=self._expectations, progress=self._progress)
+        seen = Seen(
+            jobs=self.jobs,
+            pods=self._pods,
+            departed=self._departed,
+            expectations=self._expectations,
+            progress=self._progress,
+        )
         return Reconciler(self._client, self._queue, seen, executor, clock)
 
     def _reflector(self, scope: str | None) -> Reflector[Pod]:
@@ -144,6 +152,8 @@ class Engine:
         assert entry
         if after:
             self._expectations.fulfil(entry.owner_key, entry.value.name)
+        if after is None:
+            self._departed.note(entry.owner_key, entry.value)
         if after is None or after.value.is_deleting:
             self._expectations.fulfil(entry.owner_key, entry.uid)
         self._queue.add(entry.owner_key)

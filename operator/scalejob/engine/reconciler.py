@@ -17,6 +17,7 @@ from scalejob.plan.model import Job, Pod, Unreadable
 from scalejob.plan.unreadable import decide_unreadable
 
 from . import trace
+from .departed import Departed
 from .executor import Executor
 from .expectations import Expectations
 from .jobs import JobStore
@@ -47,6 +48,7 @@ class Seen:
 
     jobs: JobStore
     pods: Store[Pod]
+    departed: Departed
     expectations: Expectations
     progress: ProgressPoller
 
@@ -96,7 +98,8 @@ class Reconciler:
             pods = tuple(pod for pod in pods if pod.uid not in standing.refused.undone)
         trace.saw(job, pods)
         refusal = standing.refused.refusal if standing else None
-        plan = decide(job, pods, self._clock(), progress=self._seen.progress.latest(key), refusal=refusal)
+        known = pods + self._seen.departed.of(key, job, pods)
+        plan = decide(job, known, self._clock(), progress=self._seen.progress.latest(key), refusal=refusal)
         trace.decided(job, plan)
         outcome = await self._executor.carry_out(job, pods, plan)
         self._seen.progress.follow(key, job, pods, plan)
@@ -145,5 +148,6 @@ class Reconciler:
         self._standing.pop(key, None)
         self._seen.expectations.forget(key)
         self._seen.progress.forget(key)
+        self._seen.departed.forget(key)
         self._executor.forget(key)
         self._queue.forget(key)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from scalejob.engine.departed import Departed
 from scalejob.engine.engine import trim_pod
 from scalejob.engine.events import EventRecorder
 from scalejob.engine.executor import Executor, Voices
@@ -36,12 +37,19 @@ class Operator:
         self.queue = WorkQueue()
         self.jobs = JobStore(self.queue.add)
         self.expectations = Expectations()
-        self.pods: Store[Pod] = Store(lambda before, after: None)
+        self.departed = Departed()
+        self.pods: Store[Pod] = Store(lambda before, after: after or self.departed.note(KEY, before.value))
         self.workers = Workers(client, self.expectations, PodDefaults(trainer_image="trainer"))
         voices = Voices(events=EventRecorder(client), metrics=Metrics())
         executor = Executor(client, StatusWriter(client, self.jobs), self.workers, voices)
         progress = ProgressPoller(self.queue.add)
-        seen = Seen(jobs=self.jobs, pods=self.pods, expectations=self.expectations, progress=progress)
+        seen = Seen(
+            jobs=self.jobs,
+            pods=self.pods,
+            departed=self.departed,
+            expectations=self.expectations,
+            progress=progress,
+        )
         self.reconciler = Reconciler(client, self.queue, seen, executor)
 
     def see(self) -> None:
