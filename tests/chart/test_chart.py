@@ -10,6 +10,7 @@ import yaml
 
 from charts.plain_manifest import CHART, KUBE_VERSION
 from scalejob.api.crd import build_crd
+from scalejob.engine.options import Options
 from tests.chart.types import Helm, Object, Render
 from tests.tools import ROOT
 
@@ -116,6 +117,17 @@ def test_digest_wins(render: Render):
     container = operator(render(f"image.digest={digest}", "image.tag=x", f"trainer.image.digest={digest}"))
     assert container["image"] == f"scalejob/operator@{digest}"
     assert f"--trainer-image=scalejob/trainer@{digest}" in container["args"]
+
+
+def test_probes(render: Render):
+    """A Pod is started again if /healthz says so, and is ready when /readyz says that its caches are: pages that the operator has."""
+    container = operator(render())
+    probes = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe")}
+    assert probes == {
+        "livenessProbe": {"path": "/healthz", "port": "http"},
+        "readinessProbe": {"path": "/readyz", "port": "http"},
+    }
+    assert {"name": "http", "containerPort": Options(trainer_image="").metrics_port} in container["ports"]
 
 
 def test_watched_namespaces(render: Render):

@@ -48,7 +48,12 @@ def test_plain_manifest_is_not_helms():
 
 
 @pytest.mark.parametrize(
-    "settings", [(), ("watch.namespaces={a,b}", "priorityClassName=high", "imagePullSecrets[0].name=s")]
+    "settings",
+    [
+        (),
+        ("watch.namespaces={a,b}", "priorityClassName=high", "imagePullSecrets[0].name=s"),
+        ("metrics.service.enabled=true", "metrics.dashboard.enabled=true"),
+    ],
 )
 def test_chart_against_kubernetes(render: Render, settings: tuple[str, ...]):
     """Kubernetes knows every field of every object that the chart makes."""

@@ -131,7 +131,7 @@ class Engine:
     def _new_reconciler(self, clock: Callable[[], datetime] | None) -> Reconciler:
         defaults = PodDefaults(trainer_image=self._options.trainer_image)
         status = StatusWriter(self._client, self.jobs)
-        workers = Workers(self._client, self._expectations, defaults)
+        workers = Workers(self._client, self._expectations, defaults, self._metrics.count_created)
         executor = Executor(self._client, status, workers, Voices(events=self._events, metrics=self._metrics))
         seen = Seen(
             jobs=self.jobs,

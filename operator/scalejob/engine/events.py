@@ -83,7 +83,7 @@ class EventRecorder:
             try:
                 self._waiting.put_nowait((job, event))
             except asyncio.QueueFull:
-                logger.warning("event dropped", extra={"job": f"{job.namespace}/{job.name}", "reason": event.reason})
+                logger.warning("event dropped", extra=_fields(job, event))
 
     async def sent(self) -> None:
         """Until all that was recorded has been sent or dropped."""
@@ -96,8 +96,7 @@ class EventRecorder:
             try:
                 await self._send(job, event)
             except ApiError as error:
-                fields = {"job": f"{job.namespace}/{job.name}", "reason": event.reason, "error": str(error)}
-                logger.warning("event not sent", extra=fields)
+                logger.warning("event not sent", extra={**_fields(job, event), "error": str(error)})
             finally:
                 self._waiting.task_done()
 
@@ -156,6 +155,16 @@ def _remember(memory: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> No
     memory.move_to_end(key)
     if len(memory) > _MAX_REMEMBERED:
         memory.popitem(last=False)
+
+
+def _fields(job: Job | Unreadable, event: Event) -> dict[str, Any]:
+    """Of a line of the log."""
+    return {
+        "job": f"{job.namespace}/{job.name}",
+        "uid": job.uid,
+        "attempt": job.status.attempt,
+        "reason": event.reason,
+    }
 
 
 def _now() -> str:

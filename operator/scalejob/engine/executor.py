@@ -104,8 +104,6 @@ class Executor:
         if refused:
             why = refused.refusal
             logger.warning("workers refused", extra={**_fields(job), "reason": why.reason, "why": why.message})
-        else:
-            self._voices.metrics.count_created(len(indices))
         return refused
 
 

@@ -51,9 +51,9 @@ class Metrics:
         """One request to the API server; code 0: no answer."""
         self._requests.labels(verb, resource, str(code)).inc()
 
-    def count_created(self, count: int) -> None:
-        """Pods that now exist."""
-        self._created.inc(count)
+    def count_created(self) -> None:
+        """A Pod that now exists, and did not before."""
+        self._created.inc()
 
     def count_transition(self, job: Job, new: Status) -> None:
         """A status that is now stored."""

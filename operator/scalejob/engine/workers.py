@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,15 @@ class Refused:
 class Workers:
     """Creates and deletes the children of jobs."""
 
-    def __init__(self, client: Client, expectations: Expectations, defaults: PodDefaults) -> None:
+    def __init__(
+        self,
+        client: Client,
+        expectations: Expectations,
+        defaults: PodDefaults,
+        on_created: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_created` is called for each Pod that was made, whatever becomes of the others."""
+        self._on_created = on_created
         self._client = client
         self._expectations = expectations
         self._defaults = defaults
@@ -134,6 +142,8 @@ class Workers:
             raise
         if isinstance(made, Refusal) or not made.is_new:
             self._expectations.fulfil(key, name)
+        else:
+            self._on_created()
         return made
 
     async def _delete(self, job: Job | Unreadable, pod: PodRef) -> None:

@@ -39,8 +39,10 @@ class Operator:
         self.expectations = Expectations()
         self.departed = Departed()
         self.pods: Store[Pod] = Store(lambda before, after: after or self.departed.note(KEY, before.value))
-        self.workers = Workers(client, self.expectations, PodDefaults(trainer_image="trainer"))
-        voices = Voices(events=EventRecorder(client), metrics=Metrics())
+        self.metrics = Metrics()
+        defaults = PodDefaults(trainer_image="trainer")
+        self.workers = Workers(client, self.expectations, defaults, self.metrics.count_created)
+        voices = Voices(events=EventRecorder(client), metrics=self.metrics)
         executor = Executor(client, StatusWriter(client, self.jobs), self.workers, voices)
         progress = ProgressPoller(self.queue.add)
         seen = Seen(

@@ -1,6 +1,7 @@
 """/healthz fails for what a new process would mend, and for nothing else."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -223,6 +224,25 @@ async def test_the_page_says_what_is_wrong(unused_tcp_port: int):
             body["metadata"]["resourceVersion"] = "1"
             engine.see(None, body)
             assert await _healthz(unused_tcp_port) == (200, "ok\n")
+
+
+async def test_the_page_knows_all_that_must_go_on(unused_tcp_port: int):
+    """The watch of Pods and the queue of the engine itself, as they are after five minutes in which the rest of the world went on."""
+    clock = Clock(time.monotonic() + SECONDS + 1)
+    answers = Answers(clock)
+    client = Client(ClusterConfig(server="http://127.0.0.1:1"))
+    options = Options(trainer_image="trainer", metrics_port=unused_tcp_port)
+    async with client:
+        engine = Engine(options, client, Metrics(), answers=answers)
+        engine._queue = WorkQueue(lambda: time.monotonic() - SECONDS - 1)
+        async with engine.running():
+            assert await _healthz(unused_tcp_port) == (200, "ok\n")
+            answers.observe("list", "leases", 200, 0.1)
+            engine._queue.add(KEY)
+            await engine._queue.get()
+            status, text = await _healthz(unused_tcp_port)
+    assert status == 503
+    assert [line.partition(":")[0] for line in text.splitlines()] == ["watch of pods", "queue"]
 
 
 async def _healthz(port: int) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """Metrics, health, progress: what people and machines hear of the operator."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,8 +16,11 @@ from scalejob.engine.health import serve_health
 from scalejob.engine.jobs import JobStore
 from scalejob.engine.metrics import Metrics
 from scalejob.engine.progress import ProgressPoller
+from scalejob.kube.errors import Unreachable
 from scalejob.plan.model import Plan
 from tests.documented import documented_metrics
+from tests.unit.engine.cluster import Operator, job_body
+from tests.unit.engine.memory_server import MemoryServer
 from tests.unit.plan.builders import make_job, running
 
 
@@ -28,6 +32,21 @@ def test_transitions_are_counted_once():
     metrics.count_transition(make_job().status(failed).build(), failed)
     labels = {"namespace": "team-a", "workload": "kmeans", "result": "Failed", "reason": "UserError"}
     assert metrics.registry.get_sample_value("scalejob_jobs_finished_total", labels) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_each_pod_is_counted_once(when: str):
+    """The second of three is not made, or is, but its answer is lost: then it is never known who made it."""
+    server = MemoryServer()
+    server.put("scalejobs", job_body(workers=3))
+    server.break_at = (4, when)  # after status, Service, dry run and the first Pod
+    async with server.serving() as client:
+        operator = Operator(server, client)
+        for _ in range(3):
+            with contextlib.suppress(Unreachable):
+                await operator.step()
+    assert len(server.of("pods")) == 3
+    assert operator.metrics.registry.get_sample_value("scalejob_pods_created_total") == (3 if when == "before" else 2)
 
 
 def test_documented_metrics():
