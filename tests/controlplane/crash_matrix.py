@@ -31,9 +31,9 @@ from tests.controlplane.alone import alone
 from tests.controlplane.api import Api, Jobs
 from tests.controlplane.control_plane import Access, ControlPlane
 from tests.controlplane.fake_nodes import FakeKubelet
-from tests.controlplane.fault_proxy import Blow, Fault, FaultProxy
+from tests.controlplane.fault_proxy import Blow, Fault, FaultProxy, open_upstream
 from tests.controlplane.lives import COMMON, LIVES, Life, Stage, difference, end_state
-from tests.controlplane.nursery import Nursery
+from tests.controlplane.nursery import Nursery, operating
 from tests.controlplane.witness import Witness
 
 _AT_ONCE = 8
@@ -78,8 +78,7 @@ class Matrix:
         await self.api.new_namespace(namespace)
         await stage.begin()
         proxy = FaultProxy(self.access.server, self.session, blow)
-        violations: list[str] = []
-        async with proxy.serving() as url, self._operating(url, namespace, proxy, violations):
+        async with proxy.serving() as url, operating(self.nursery, proxy, self._options(url, namespace)) as violations:
             try:
                 await life.story(stage)
             except TimeoutError as error:
@@ -96,35 +95,16 @@ class Matrix:
             violations=(*violations, *stage.violations),
         )
 
-    @asynccontextmanager
-    async def _operating(
-        self, url: str, namespace: str, proxy: FaultProxy, violations: list[str]
-    ) -> AsyncIterator[None]:
-        """An operator of this namespace runs, and another one after its death."""
+    def _options(self, url: str, namespace: str) -> Options:
         access = Access(server=url, ca=self.access.ca, token=self.access.token)
         kubeconfig = access.write_kubeconfig(self.home / f"{namespace}.kubeconfig")
-        options = Options(
+        return Options(
             trainer_image="trainer",
             namespaces=(namespace,),
             kubeconfig=str(kubeconfig),
             metrics_port=0,
             log_format="text",
         )
-        pids: list[int] = []
-
-        def revive() -> None:
-            pids.append(self.nursery.start(options))
-
-        def kill() -> None:
-            if not self.nursery.kill(pids.pop()):
-                violations.append("the operator has ended by itself")
-
-        proxy.kill, proxy.revive = kill, revive
-        revive()
-        try:
-            yield
-        finally:
-            kill()
 
 
 async def _settle(stage: Stage, proxy: FaultProxy, want: Object | None) -> Object:
@@ -156,9 +136,7 @@ async def open_matrix(plane: ControlPlane, api: Api, kubelet: FakeKubelet) -> As
     config = from_kubeconfig(plane.write_operator_kubeconfig())
     assert config.token
     witness = Witness(api.client)
-    connector = aiohttp.TCPConnector(limit=0, ssl=config.ssl or False)
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, witness.watching():
+    async with open_upstream(config) as session, witness.watching():
         with Nursery(plane.home / "crash-matrix.log") as nursery:
             yield Matrix(
                 api=api,

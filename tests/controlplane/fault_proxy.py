@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from scalejob.kube.client import Object
+from scalejob.kube.config import ClusterConfig
 from tests.controlplane import watch_faults
 from tests.controlplane.watch_faults import Trouble, Watch, line_of, reset
 
@@ -204,6 +205,14 @@ class FaultProxy:
         task.add_done_callback(self._tasks.discard)
         await asyncio.sleep(0)  # it has begun when the call is made
         return await self._forward(request, body)
+
+
+@asynccontextmanager
+async def open_upstream(config: ClusterConfig) -> AsyncIterator[aiohttp.ClientSession]:
+    """What proxies ask the API server with."""
+    connector = aiohttp.TCPConnector(limit=0, ssl=config.ssl or False)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
+        yield session
 
 
 Strike = Callable[[FaultProxy, web.BaseRequest, bytes], Awaitable[web.StreamResponse]]

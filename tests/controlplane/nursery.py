@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,7 @@ from typing import Any, NoReturn, Self
 from scalejob.app import run
 from scalejob.engine.options import Options
 from scalejob.kube.clock import SteadyClock
+from tests.controlplane.fault_proxy import FaultProxy
 from tests.tools import ROOT
 
 
@@ -63,6 +66,27 @@ class Nursery:
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+
+@asynccontextmanager
+async def operating(nursery: Nursery, proxy: FaultProxy, options: Options) -> AsyncIterator[list[str]]:
+    """An operator runs behind `proxy`, and another one after each death. Gives a list that tells of those that were not killed."""
+    pids: list[int] = []
+    violations: list[str] = []
+
+    def revive() -> None:
+        pids.append(nursery.start(options))
+
+    def kill() -> None:
+        if not nursery.kill(pids.pop()):
+            violations.append("the operator has ended by itself")
+
+    proxy.kill, proxy.revive = kill, revive
+    revive()
+    try:
+        yield violations
+    finally:
+        kill()
 
 
 def _start(options: dict[str, Any], log: str, clock: str | None) -> int:
