@@ -12,8 +12,8 @@ object. A role for the operator therefore needs:
     (core)        events             create patch
 
 in a ClusterRole, or in a Role of each namespace that is given by --namespace; with --lease also create, get and patch for leases
-(coordination.k8s.io) in a Role of that one's namespace. The CRD is looked for once: kopf starts when
-ScaleJobs can be listed, and the process ends if the watch is refused later.
+(coordination.k8s.io) in a Role of that one's namespace. kopf starts when
+ScaleJobs can be listed, again if their definition goes and comes back, and the process ends if the watch is refused otherwise.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import random
 import signal
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 import kopf
@@ -39,24 +40,36 @@ async def run(options: Options, clock: Callable[[], datetime] | None = None) -> 
     """Run until SIGTERM or SIGINT (True), or until a part has died (False)."""
     configure_logs(options.log_format, options.log_level)
     stopped = asyncio.Event()
-    # kopf puts a handler of its own in its place; until then there would be none, and process 1 of a container cannot be ended.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    _heed_sigterm(stopped)
     async with open_engine(options, clock) as (engine, client):
-        await _until_first(engine.failed.wait(), stopped.wait(), _watch(engine, client, options))
+        await _until_first(engine.failed.wait(), stopped.wait(), _watch(engine, client, options, stopped))
         return not engine.failed.is_set()
 
 
-async def _watch(engine: Engine, client: Client, options: Options) -> None:
-    """Feed the engine with ScaleJobs until a signal comes."""
-    await engine.listed.wait()
-    tasks = await kopf.spawn_tasks(
-        registry=build_registry(engine, client),
-        settings=build_settings(),
-        standalone=True,
-        clusterwide=not options.namespaces,
-        namespaces=options.namespaces,
-    )
-    await kopf.run_tasks(tasks, ignored=_EveryTask())
+def _heed_sigterm(stopped: asyncio.Event) -> None:
+    """kopf puts a handler of its own in its place; before and after that there would be none, and process 1 of a container cannot be ended."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+
+
+async def _watch(engine: Engine, client: Client, options: Options, stopped: asyncio.Event) -> None:
+    """Feed the engine with ScaleJobs until a signal comes. kopf ends when their definition goes, and starts anew when it is back."""
+    while True:
+        await engine.listed.wait()
+        tasks = await kopf.spawn_tasks(
+            registry=build_registry(engine, client),
+            settings=build_settings(),
+            standalone=True,
+            clusterwide=not options.namespaces,
+            namespaces=options.namespaces,
+        )
+        try:
+            return await kopf.run_tasks(tasks, ignored=_EveryTask())
+        except Exception as error:
+            if getattr(error, "status", None) != HTTPStatus.NOT_FOUND:  # kopf does not export its classes
+                raise
+            logger.warning("the definition of ScaleJobs is gone, waiting for it")
+            engine.list_anew()
+            _heed_sigterm(stopped)
 
 
 async def _until_first(*parts: Coroutine[Any, Any, object]) -> None:

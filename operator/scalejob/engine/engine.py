@@ -1,6 +1,7 @@
 """Puts the parts together and runs them: reflectors, the resync of ScaleJobs, workers, the poller, the recorder, the health server."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import socket
@@ -74,6 +75,7 @@ class Engine:
         self.jobs = JobStore(self._queue.add)
         self._debts = Debts(lambda key: self.jobs.get(key) is not None)
         self.listed = asyncio.Event()
+        self._list_now = asyncio.Event()
         self.failed = asyncio.Event()
         self._expectations = Expectations()
         self._pods: Store[Pod] = Store(self._on_pod)
@@ -92,6 +94,11 @@ class Engine:
             self.jobs.drop(key_of(metadata["namespace"], metadata["name"]), metadata["uid"])
         else:
             self.jobs.put(body)
+
+    def list_anew(self) -> None:
+        """The watch of ScaleJobs has ended: `listed` is set again when there is something to watch."""
+        self.listed.clear()
+        self._list_now.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -202,7 +209,12 @@ class Engine:
             else:
                 failures = 0
                 self.listed.set()
-                await asyncio.sleep(_RESYNC_SECONDS)
+                await self._wait_for_resync()
+
+    async def _wait_for_resync(self) -> None:
+        self._list_now.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._list_now.wait(), _RESYNC_SECONDS)
 
     async def _list_all_jobs(self) -> None:
         for scope in self._options.scopes:
