@@ -44,6 +44,8 @@ def _spec(name: str, path: str, value: Any, want: str) -> Case:
 
 COMMAND = {"argv": ["python", "train.py"]}
 FILES = {"uri": "/data/x.parquet"}
+VOLUME = {"name": "v", "emptyDir": {}}
+MOUNT = {"name": "v", "mountPath": "/v"}
 
 REFUSED = (
     _spec("no workers", "workers", 0, "spec.workers"),
@@ -73,6 +75,7 @@ REFUSED = (
         "a web address for checkpoints", "checkpoint", {"uri": "HTTP://h/c"}, "uri must be a place that can be written"
     ),
     _spec("a password in the output", "output", {"uri": "s3://me:secret@bucket/m"}, "uri must not hold a user"),
+    _spec("a password for checkpoints", "checkpoint", {"uri": "s3://me:secret@b/c"}, "uri must not hold a user"),
     _spec("a cache that may be", "data.cache", {"mode": "sometimes"}, "mode"),
     _spec("a cache of no size", "data.cache", {"sizeLimit": "many"}, "sizeLimit"),
     _spec("no clusters", "workload.kmeans", {}, "clusters"),
@@ -82,6 +85,18 @@ REFUSED = (
         "workload",
         {"linear": {"task": "regression", "classWeight": "balanced"}},
         "classWeight balanced needs task: classification",
+    ),
+    _spec(
+        "several runs from the same centres",
+        "workload.kmeans",
+        {"clusters": 3, "init": "centers", "centersUri": "/c.npy", "restarts": 2},
+        "restarts must be 1 with init: centers",
+    ),
+    _spec(
+        "a password in the URI of centres",
+        "workload.kmeans",
+        {"clusters": 3, "init": "centers", "centersUri": "s3://me:secret@bucket/c.npy"},
+        "centersUri must not hold a user",
     ),
     _spec("centres without a file", "workload.kmeans.init", "centers", "centersUri is needed"),
     _spec("C must be positive", "workload", {"svm": {"C": 0}}, "C"),
@@ -115,11 +130,24 @@ REFUSED = (
         value={"workload": {"svm": {}}, "data": {"files": FILES}, "output": {"uri": "/m"}},
         want="label",
     ),
+    _spec("no kind of synthetic data", "data", {"synthetic": {}}, "set exactly one kind of synthetic data"),
+    _spec(
+        "more informative and redundant features than there are",
+        "data",
+        {"synthetic": {"classification": {"rows": 9, "features": 2, "redundant": 2}}},
+        "informative + redundant must not exceed",
+    ),
     _spec(
         "too many informative features",
         "data",
         {"synthetic": {"regression": {"rows": 9, "features": 2, "informative": 3}}},
         "informative must not exceed",
+    ),
+    Case(
+        name="nccl with fewer GPUs than processes",
+        path="spec",
+        value=VALID["spec"] | {"rendezvous": {"backend": "nccl"}, "gpus": {"perWorker": 2}, "processesPerWorker": 3},
+        want="nccl needs a GPU for every process",
     ),
     _spec("nccl without GPUs", "rendezvous", {"backend": "nccl"}, "nccl needs a GPU"),
     _spec("the port of the progress", "rendezvous", {"port": 29480}, "rendezvous.port 29480 is taken"),
@@ -131,6 +159,26 @@ REFUSED = (
     _spec("reserved variable", "pod", {"env": [{"name": "RANK", "value": "1"}]}, "reserved"),
     _spec("volume without source", "pod", {"volumes": [{"name": "v"}]}, "exactly one source of the volume"),
     _spec("host path", "pod", {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "hostPath"),
+    _spec(
+        "a name that the operator uses", "pod", {"volumes": [{"name": "scalejob-tmp", "emptyDir": {}}]}, "are reserved"
+    ),
+    _spec("a mount of no volume", "pod", {"volumeMounts": [MOUNT]}, "must name one of volumes"),
+    _spec("two volumes of one name", "pod", {"volumes": [VOLUME, VOLUME]}, "no two entries of volumes"),
+    _spec(
+        "two mounts in one place",
+        "pod",
+        {"volumes": [VOLUME], "volumeMounts": [MOUNT, MOUNT]},
+        "no two entries of volumeMounts",
+    ),
+    _spec(
+        "a variable with two values",
+        "pod",
+        {"env": [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+        "set value or valueFrom",
+    ),
+    _spec("GPUs among the limits", "pod", {"resources": {"limits": {"nvidia.com/gpu": 1}}}, "asked for by spec.gpus"),
+    _spec("GPUs among the requests", "pod", {"resources": {"requests": {"amd.com/gpu": 1}}}, "asked for by spec.gpus"),
+    _spec("reserved annotation", "pod", {"annotations": {"scalejob.io/x": "x"}}, "annotations under scalejob.io/"),
     _spec("reserved label", "pod", {"labels": {"scalejob.io/job": "x"}}, "reserved"),
     _spec(
         "a worker without AppArmor",

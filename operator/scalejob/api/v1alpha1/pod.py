@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from pydantic.alias_generators import to_snake
 
 from scalejob.contract import Env
 
@@ -32,6 +33,16 @@ RESERVED_ENV = tuple(sorted(Env))
 APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 
 
+def _no_gpus(field: str) -> Rule:
+    """Whoever counts GPUs (the launcher, the status, a policy) looks at one place."""
+    return Rule(
+        cel=f"!has(self.{field}) || self.{field}.all(k, !k.contains('gpu') && !k.startsWith('nvidia.com/'))",
+        message=f"GPUs are asked for by spec.gpus, not by pod.resources.{field}",
+        field_path=f".{field}",
+        check=lambda self: not any("gpu" in k or k.startswith("nvidia.com/") for k in getattr(self, field) or ()),
+    )
+
+
 class Resources(Model):
     """What a worker asks of its node and may use at most."""
 
@@ -41,6 +52,8 @@ class Resources(Model):
     limits: Annotated[dict[str, Quantity], Field(max_length=32)] | None = Field(
         default=None, description="At most this is used. GPUs are asked for by spec.gpus, not here."
     )
+
+    rules: ClassVar[tuple[Rule, ...]] = (_no_gpus("requests"), _no_gpus("limits"))
 
 
 class EnvVar(Model):
@@ -63,6 +76,12 @@ class EnvVar(Model):
             message="this name is reserved: the operator sets it in every worker",
             field_path=".name",
             check=lambda self: self.name not in RESERVED_ENV,
+        ),
+        Rule(
+            cel="!(has(self.value) && has(self.valueFrom))",
+            message="set value or valueFrom, not both",
+            field_path=".valueFrom",
+            check=lambda self: self.value is None or self.value_from is None,
         ),
     )
 
@@ -116,6 +135,21 @@ class Toleration(Model):
         default=None, description="Effect of the taint; default: any."
     )
     toleration_seconds: int | None = Field(default=None, description="How long a NoExecute taint is tolerated.")
+
+
+def _distinct(field: str, key: str) -> Rule:
+    """No two entries of the list `field` have the same `key`."""
+
+    def check(model: Model) -> bool:
+        keys = [getattr(entry, to_snake(key)) for entry in getattr(model, to_snake(field)) or ()]
+        return len(keys) == len(set(keys))
+
+    return Rule(
+        cel=f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.{key} == a.{key}))",
+        message=f"no two entries of {field} may have the same {key}",
+        field_path=f".{field}",
+        check=check,
+    )
 
 
 class PodOptions(Model):
@@ -191,4 +225,12 @@ class PodOptions(Model):
             field_path=".annotations",
             check=lambda self: not any(k.startswith(APPARMOR) for k in self.annotations or ()),
         ),
+        Rule(
+            cel="!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name))",
+            message="every entry of volumeMounts must name one of volumes",
+            field_path=".volumeMounts",
+            check=lambda self: {m.name for m in self.volume_mounts or ()} <= {v.name for v in self.volumes or ()},
+        ),
+        _distinct("volumes", "name"),
+        _distinct("volumeMounts", "mountPath"),
     )

@@ -211,10 +211,14 @@ class Spec(Model):
             check=lambda self: self.restarts.backoff_seconds <= self.restarts.backoff_max_seconds,
         ),
         Rule(
-            cel="self.rendezvous.backend != 'nccl' || has(self.gpus)",
-            message="rendezvous.backend nccl needs a GPU for every process: set gpus, or use auto or gloo",
+            cel="self.rendezvous.backend != 'nccl' || (has(self.gpus) && (type(self.processesPerWorker) == string"
+            " || self.processesPerWorker <= self.gpus.perWorker))",
+            message="rendezvous.backend nccl needs a GPU for every process: set gpus.perWorker, or use auto or gloo",
             field_path=".rendezvous.backend",
-            check=lambda self: self.rendezvous.backend != "nccl" or self.gpus is not None,
+            check=lambda self: (
+                self.rendezvous.backend != "nccl"
+                or (self.gpus is not None and self.num_processes_per_worker <= self.gpus.per_worker)
+            ),
         ),
         Rule(
             cel=f"self.rendezvous.port != {PROGRESS_PORT}",
