@@ -55,6 +55,7 @@ EVERYTHING = (
         topologySpreadConstraints=[{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
         priorityClassName="training",
         schedulerName="gang",
+        schedulingGates=[{"name": "example.com/quota"}],
         runtimeClassName="nvidia",
         serviceAccountName="trainer",
         labels={"team": "a", "app.kubernetes.io/name": "mine"},
