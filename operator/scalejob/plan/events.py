@@ -14,6 +14,8 @@ _NORMAL = frozenset(
         Reason.ALL_WORKERS_RUNNING,
         Reason.ALL_WORKERS_SUCCEEDED,
         Reason.SUSPENDED,
+        Reason.QUEUED,
+        Reason.SCHEDULING_GATED,
     )
 )
 
