@@ -22,6 +22,8 @@ TYPOS = {
     "a tag with a space": ("image.tag=a b", "/image/tag"),
     "a digest that is none": ("image.digest=sha256:abc", "/image/digest"),
     "a namespace that is none": ("watch.namespaces={Team_A}", "/watch/namespaces/0"),
+    "a level that is none": ("log.level=verbose", "/log/level"),
+    "no requests at all": ("api.qps=0", "/api/qps"),
     "text for a boolean": ("crds.install=maybe", "/crds/install"),
 }
 
@@ -128,6 +130,15 @@ def test_probes(render: Render):
         "readinessProbe": {"path": "/readyz", "port": "http"},
     }
     assert {"name": "http", "containerPort": Options(trainer_image="").metrics_port} in container["ports"]
+
+
+def test_arguments(render: Render):
+    """The values reach the operator; the defaults are its own."""
+    default = Options(trainer_image="")
+    wanted = [f"--log-level={default.log_level}", f"--qps={default.qps:g}", f"--burst={default.burst}"]
+    assert operator(render())["args"][2:] == wanted
+    arguments = operator(render("log.level=debug", "api.qps=50", "api.burst=2000000"))["args"]
+    assert arguments[2:] == ["--log-level=debug", "--qps=50", "--burst=2000000"]
 
 
 def test_watched_namespaces(render: Render):
