@@ -13,7 +13,7 @@ from scalejob.kube.client import Client, Selection
 from scalejob.kube.config import from_kubeconfig
 from scalejob.kube.limiter import TokenBucket
 from tests.controlplane.api import Api, Jobs
-from tests.controlplane.control_plane import ControlPlane, OperatorProcess, free_port
+from tests.controlplane.control_plane import CONTROLLERS, NODE_CONTROLLERS, ControlPlane, OperatorProcess, free_port
 from tests.controlplane.fake_nodes import FakeKubelet, add_node
 
 _numbers = itertools.count()
@@ -30,7 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """In the end it must not have refused anything to an operator: each ran with the rights of the shipped roles."""
-    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
+    home = tmp_path_factory.mktemp("control-plane")
+    with ControlPlane(home, controllers=CONTROLLERS + NODE_CONTROLLERS) as plane:
         yield plane
         assert plane.refused() == []
 

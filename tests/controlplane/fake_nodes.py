@@ -19,6 +19,7 @@ NODES = Resource("v1", "nodes")
 
 # A Pod with this image never starts, as if the registry did not have it.
 MISSING_IMAGE = "registry.example/missing:1"
+_NOT_PULLED = f'Back-off pulling image "{MISSING_IMAGE}"'
 
 
 def now() -> str:
@@ -36,6 +37,8 @@ class FakeKubelet:
         self._addresses = itertools.count(2)
         self._store: Store[Object] = Store(self._on_change)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starts: dict[tuple[str, str], Object] = {}
+        self._silent: set[str] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -58,15 +61,24 @@ class FakeKubelet:
         state = {"exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error"), "message": message}
         state |= {"startedAt": now(), "finishedAt": now()}
         status: Object = {"phase": "Succeeded" if code == 0 else "Failed"} | _container({"terminated": state})
-        await self._report(namespace, name, status)
+        await self.report(namespace, name, status)
 
     async def evict(self, namespace: str, name: str) -> None:
         """The node is short of memory."""
-        condition = _condition("DisruptionTarget", "True", reason="TerminationByKubelet")
+        target = condition("DisruptionTarget", "True", reason="TerminationByKubelet")
         status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
-        await self._report(namespace, name, status | {"conditions": [condition]})
+        await self.report(namespace, name, status | {"conditions": [target]})
 
-    async def _report(self, namespace: str, name: str, status: Object) -> None:
+    def will_start(self, namespace: str, name: str, status: Object) -> None:
+        """What is told of a Pod that is yet to come, instead of that it runs."""
+        self._starts[namespace, name] = status
+
+    def silence(self, node: str) -> None:
+        """From now on nothing is told of its Pods, and none of them goes."""
+        self._silent.add(node)
+
+    async def report(self, namespace: str, name: str, status: Object) -> None:
+        """Tell something else of a Pod; lists in `status` replace those that were told before."""
         await self._api.client.merge_patch(PODS, namespace, name, {"status": status}, subresource="status")
 
     def _on_change(self, _before: Entry[Object] | None, after: Entry[Object] | None) -> None:
@@ -74,6 +86,8 @@ class FakeKubelet:
         if after is None:
             return
         pod = after.value
+        if pod["spec"].get("nodeName") in self._silent:
+            return
         if "deletionTimestamp" in pod["metadata"]:
             self._spawn(self._remove(pod))
         elif pod["spec"].get("nodeName") and not pod["status"].get("containerStatuses"):
@@ -88,11 +102,10 @@ class FakeKubelet:
         number = next(self._addresses)
         address = f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         is_missing = pod["spec"]["containers"][0]["image"] == MISSING_IMAGE
-        status = _pulling() if is_missing else _running()
+        key = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        status = self._starts.get(key) or (waiting("ImagePullBackOff", _NOT_PULLED) if is_missing else running())
         with contextlib.suppress(NotFound, Conflict):
-            await self._report(
-                pod["metadata"]["namespace"], pod["metadata"]["name"], status | {"podIP": address, "startTime": now()}
-            )
+            await self.report(*key, status | {"podIP": address, "startTime": now()})
 
     async def _remove(self, pod: Object) -> None:
         with contextlib.suppress(ApiError):
@@ -104,23 +117,30 @@ def _trim(pod: Object) -> Entry[Object]:
     return Entry(uid=metadata["uid"], namespace=metadata["namespace"], owner_uid="", owner_key="", value=pod)
 
 
-def _running() -> Object:
-    conditions = [_condition("Ready", "True"), _condition("PodScheduled", "True")]
+def running() -> Object:
+    """Of a Pod whose worker runs."""
+    conditions = [condition("Ready", "True"), condition("PodScheduled", "True")]
     return {"phase": "Running", "conditions": conditions} | _container({"running": {"startedAt": now()}}, is_ready=True)
 
 
-def _pulling() -> Object:
-    waiting = {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{MISSING_IMAGE}"'}
-    return {"phase": "Pending", "conditions": [_condition("PodScheduled", "True")]} | _container({"waiting": waiting})
+def waiting(reason: str, message: str = "") -> Object:
+    """Of a Pod whose worker waits on its node."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"phase": "Pending", "conditions": [condition("PodScheduled", "True")]} | _container(state)
 
 
 def _container(state: Object, *, is_ready: bool = False) -> Object:
-    container = {"name": WORKER_CONTAINER, "state": state, "ready": is_ready, "restartCount": 0}
-    return {"containerStatuses": [container | {"image": "", "imageID": ""}]}
+    return {"containerStatuses": [container(WORKER_CONTAINER, state, ready=is_ready)]}
 
 
-def _condition(kind: str, status: str, *, reason: str = "") -> Object:
-    return {"type": kind, "status": status, "reason": reason, "lastTransitionTime": now()}
+def container(name: str, state: Object, **fields: Any) -> Object:
+    """One entry of a Pod's `containerStatuses` or `initContainerStatuses`."""
+    return {"name": name, "state": state, "ready": False, "restartCount": 0, "image": "", "imageID": ""} | fields
+
+
+def condition(kind: str, status: str, *, reason: str = "", message: str = "") -> Object:
+    """One entry of `conditions` of a Pod or a node."""
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now()}
 
 
 async def add_node(api: Api, name: str, **resources: str) -> None:
@@ -130,5 +150,5 @@ async def add_node(api: Api, name: str, **resources: str) -> None:
     }
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"test/node": name}}}
     await api.client.create(NODES, None, node)
-    status = {"capacity": capacity, "allocatable": capacity, "conditions": [_condition("Ready", "True")]}
+    status = {"capacity": capacity, "allocatable": capacity, "conditions": [condition("Ready", "True")]}
     await api.client.merge_patch(NODES, None, name, {"status": status}, subresource="status")
