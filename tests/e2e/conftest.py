@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import Cluster, Object
+from tests.e2e.jobs import finish, long_job
 from tests.tools import ROOT, find_tool
 
 MANIFESTS = ROOT / "manifests"
 NAMESPACE = "scalejob-e2e"
 OPERATOR_NAMESPACE = "scalejob-system"
 OPERATOR = "deployment/scalejob-operator"
+OPERATOR_PODS = "app.kubernetes.io/component=operator"
 IMAGES = tuple(f"scalejob/{name}:{version('scalejob')}" for name in ("operator", "trainer"))
 
 
@@ -61,6 +63,13 @@ def install(cluster: Cluster) -> None:
     """CRD and operator, by plain kubectl."""
     cluster.run("apply", "-f", MANIFESTS / "crd.yaml", "-f", MANIFESTS / "operator.yaml")
     cluster.run("-n", OPERATOR_NAMESPACE, "rollout", "status", OPERATOR, "--timeout=120s")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: Cluster) -> str:
+    """SHA-256 of the model when nothing happens."""
+    cluster.apply(long_job("undisturbed"))
+    return finish(cluster, "undisturbed")["result"]["model"]["sha256"]
 
 
 @pytest.fixture(scope="session")

@@ -5,59 +5,14 @@ import re
 import pytest
 
 from scalejob.contract import LABEL_INDEX, LABEL_JOB
-from tests.e2e.cluster import Cluster, Object
-from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE
-
-SOME_STEPS = 2
-OPERATOR_PODS = "app.kubernetes.io/component=operator"
-
-
-def long_job(name: str) -> Object:
-    """Most of a minute of K-Means on two cores: points without clusters, so that it converges slowly.
-
-    The status tells of the steps every five seconds: a job of ten may be over before anybody can strike.
-    """
-    return {
-        "apiVersion": "scalejob.io/v1alpha1",
-        "kind": "ScaleJob",
-        "metadata": {"name": name},
-        "spec": {
-            "workload": {"kmeans": {"clusters": 250, "maxIterations": 250, "tolerance": 0}},
-            "data": {"synthetic": {"blobs": {"rows": 1_000_000, "features": 32, "centers": 1}}},
-            "output": {"uri": f"/models/{name}"},
-            "workers": 2,
-            "keepPods": "None",
-            "pod": {
-                "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}],
-                "volumeMounts": [{"name": "models", "mountPath": "/models"}],
-            },
-        },
-    }
-
-
-def finish(cluster: Cluster, job: str) -> Object:
-    """The job's last status; then it is deleted, and nothing of it is left."""
-    status = cluster.wait_for_phase(job, "Succeeded", seconds=300)
-    cluster.run("delete", "sj", job)
-    cluster.wait_until_gone(job)
-    return status
-
-
-@pytest.fixture(scope="module")
-def undisturbed(cluster: Cluster) -> str:
-    """SHA-256 of the model when nothing happens."""
-    cluster.apply(long_job("undisturbed"))
-    return finish(cluster, "undisturbed")["result"]["model"]["sha256"]
+from tests.e2e.cluster import Cluster
+from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, OPERATOR_PODS
+from tests.e2e.jobs import SOME_STEPS, finish, is_in_the_middle, long_job
 
 
 def kill_operator(cluster: Cluster) -> None:
     """Without a word of warning."""
     cluster.run("-n", OPERATOR_NAMESPACE, "delete", "pod", "-l", OPERATOR_PODS, "--force", "--grace-period=0")
-
-
-def is_in_the_middle(status: Object) -> bool:
-    """Some steps of the fit are done."""
-    return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= SOME_STEPS
 
 
 @pytest.mark.timeout(600)

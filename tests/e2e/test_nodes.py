@@ -6,9 +6,9 @@ import pytest
 
 from scalejob.contract import LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
 from tests.e2e.cluster import Cluster, Object
-from tests.e2e.conftest import OPERATOR_NAMESPACE
+from tests.e2e.conftest import OPERATOR_NAMESPACE, OPERATOR_PODS
+from tests.e2e.jobs import finish, is_in_the_middle, long_job
 from tests.e2e.nodes import Node, need_tool
-from tests.e2e.test_faults import OPERATOR_PODS, finish, is_in_the_middle, long_job, undisturbed  # noqa: F401
 
 # The first attempt lasts until it is ended, the second is done at once.
 PATIENT = 'test "$SCALEJOB_ATTEMPT" -gt 0 || sleep 1800'
@@ -127,7 +127,7 @@ def test_node_without_kubelet(cluster: Cluster, operators_node: str):
 
 
 @pytest.mark.timeout(600)
-def test_node_that_is_cut_off(cluster: Cluster, operators_node: str, undisturbed: str):  # noqa: F811
+def test_node_that_is_cut_off(cluster: Cluster, operators_node: str, undisturbed: str):
     """Ranks notice the silence before Kubernetes does: the node is to blame all the same, and the model is that of any other run."""
     need_tool()
     job = "cut-off"
