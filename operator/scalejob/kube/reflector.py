@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from .backoff import backoff
 from .client import Client, Object, Selection
-from .errors import ApiError, Gone, Unreachable
+from .errors import ApiError, Gone, TooManyRequests, Unreachable
 from .store import Entry, Store
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Reflector(Generic[T]):
                     self._hear()
                 self._failures += 1
                 logger.warning("watch interrupted", extra={"resource": self._plural, "error": str(error)})
-                await asyncio.sleep(backoff(self._failures, *_BACKOFF_SECONDS))
+                await asyncio.sleep(_pause(self._failures, error))
 
     @property
     def _plural(self) -> str:
@@ -110,3 +110,9 @@ class Reflector(Generic[T]):
             self._store.drop(obj["metadata"]["uid"])
         else:
             self._store.put(entry)
+
+
+def _pause(failures: int, error: ApiError) -> float:
+    """Seconds before the next try: as many as the API server asks for, within reason, and more with each failure in a row."""
+    asked = error.retry_after if isinstance(error, TooManyRequests) else 0.0
+    return max(backoff(failures, *_BACKOFF_SECONDS), min(asked, _BACKOFF_SECONDS[1]))

@@ -8,6 +8,7 @@ import pytest
 
 from scalejob.kube import reflector as module
 from scalejob.kube.client import PODS, Object, Selection
+from scalejob.kube.errors import ApiError, ServerError, TooManyRequests
 from scalejob.kube.reflector import Reflector
 from scalejob.kube.store import Entry, Store
 from tests.unit.kube.api_server import Script, event, page, pod, serving, status
@@ -71,6 +72,38 @@ async def test_goes_on_where_the_stream_ended():
     async with reflecting(script) as store:
         await settles(store, "a", "b", "c")
     assert [query.get("resourceVersion") for _, _, query in script.requests] == [None, "1", "5", "5"]
+
+
+async def test_half_an_event_is_none():
+    """A stream that breaks in the middle of a line resumes before it."""
+    torn = [event("ADDED", pod("b", 5)), event("ADDED", pod("c", 6))[:30]]
+    script = Script(page(pod("a", 1), version=1), torn, [event("ADDED", pod("c", 6))])
+    async with reflecting(script) as store:
+        await settles(store, "a", "b", "c")
+    assert script.requests[2][2]["resourceVersion"] == "5"
+
+
+async def test_events_that_come_again_change_nothing_in_the_end():
+    """As after a reconnect to a server that begins too early."""
+    events = [event("ADDED", pod("b", 2)), event("DELETED", pod("b", 3)), event("ADDED", pod("c", 4))]
+    async with reflecting(Script(page(pod("a", 1)), [*events, *events])) as store:
+        await settles(store, "a", "c")
+
+
+@pytest.mark.parametrize(
+    ("error", "want"),
+    [
+        (TooManyRequests("", retry_after=7), 7),
+        (TooManyRequests("", retry_after=3600), 30),
+        (ServerError(""), 0),
+    ],
+)
+def test_a_watch_that_is_refused_waits_as_long_as_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, error: ApiError, want: float
+):
+    """Within reason: not an hour."""
+    monkeypatch.setattr(module, "_BACKOFF_SECONDS", (0.0, 30.0))
+    assert module._pause(1, error) == want
 
 
 async def test_bookmarks_move_the_version_on():
