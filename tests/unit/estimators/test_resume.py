@@ -6,10 +6,12 @@ from functools import cache
 import pytest
 import torch
 
+from scalejob.api.v1alpha1 import Workload
+from scaletrain.data.blocks import rows_per_block
 from scaletrain.estimators import estimator_for
 from scaletrain.estimators.base import State
 from tests.unit.estimators.builders import make_blocks, on_ranks, quiet
-from tests.unit.estimators.test_ranks import WORKLOADS, data, sha
+from tests.unit.estimators.test_ranks import WORKLOADS, data, many_rows, sha
 
 
 class Stopped(Exception):
@@ -77,3 +79,24 @@ def test_a_resumed_fit_takes_the_steps_that_were_left(name: str) -> None:
     assert [step for step, _ in again.steps] == [step for step, _ in left]
     for (_, model), (_, want) in zip(again.steps, left, strict=True):
         assert all(torch.equal(model[name], value) for name, value in want.items())
+
+
+@pytest.mark.parametrize("workload", [WORKLOADS["logistic"], WORKLOADS["svm"]], ids=["logistic", "svm"])
+def test_a_fit_that_began_with_a_sample_goes_on_in_the_same_way(workload: Workload) -> None:
+    """From each state, also those between steps in float32 with a sample's Hessian: equal bytes and facts."""
+    blocks = make_blocks(*many_rows(), rows=rows_per_block(1))
+    module, params = estimator_for(workload), getattr(workload, workload.name)
+
+    def run(size: int, saved: State | None) -> tuple[tuple[str, dict], Shelf]:
+        shelves = [Shelf(saved) for _ in range(size)]
+
+        def work(comm, mine):
+            result = module.fit(comm, mine, params, seed=3, progress=quiet, checkpoint=shelves[comm.rank])
+            return sha(result), result.facts()
+
+        return on_ranks(size, blocks, work)[0], shelves[0]
+
+    want, shelf = run(2, None)
+    assert len(shelf.states) > 2
+    for number, state in enumerate(shelf.states):
+        assert run(number % 3 + 1, state)[0] == want, number

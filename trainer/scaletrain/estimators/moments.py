@@ -16,7 +16,7 @@ from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
 
 from .ends import LARGEST, LEAST, View, as_they_are, bad_values, ends, largest_weight, peak, rounding
 from .linalg import product
-from .sample import Sample, sample_of
+from .sample import RESERVE, Sample, sample_of
 
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
 SLACK = 1 + 1e-6
@@ -26,6 +26,7 @@ CANCELLED_SQUARE = 1e-9  # the same for sums of squares, of the largest square
 FAR = 100.0  # squares about a shift by those about the mean, before digits are lost
 FAR_SINGLE = 10.0  # the same for sums in float32, of which a hundredth may be lost
 ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
+CONSTANT = 1e-6  # deviations by the largest value: of a column that varies by less, a sample does not tell enough
 SINGLE = (1e-15, 1e15)  # magnitudes between which products in float32 neither vanish nor overflow
 
 
@@ -40,6 +41,7 @@ class Moments:
     square_D: Tensor  # float64, sum of weight * (x - mean)^2
     dtype: torch.dtype  # of the features
     is_weighted: bool  # whether a row has a weight, asked for or not
+    are_of_a_block: bool = False  # guessed, from above, for each block: sums over one have to be checked against them
 
     @property
     def spread_D(self) -> Tensor:
@@ -73,6 +75,30 @@ def moments(
     """
     return _sampled_moments(comm, blocks, weighted, view, are_rough_enough) or _careful_moments(
         comm, blocks, weighted, view
+    )
+
+
+def guessed_moments(comm: Comm, blocks: Blocks) -> Moments | None:
+    """What a sample of the rows says of any one block, without a pass over the others.
+
+    None where it may not do: with a column that is constant in the sample, which it need not be elsewhere.
+    """
+    largest, is_weighted = weights(comm, blocks)
+    sample = sample_of(comm, blocks)
+    if sample is None or largest > LARGEST:
+        return None
+    reach_D, peak_D = sample.reach(sample.mean_D), torch.maximum(sample.high_D.abs(), sample.low_D.abs())
+    if not bool((reach_D > CONSTANT * peak_D).all()):
+        return None
+    return Moments(
+        weight=float(sample.rows),
+        max_weight=1.0,
+        peak_D=peak_D + RESERVE * reach_D,
+        mean_D=sample.mean_D,
+        square_D=sample.rows * (RESERVE * reach_D) ** 2,
+        dtype=sample.dtype,
+        is_weighted=is_weighted,
+        are_of_a_block=True,
     )
 
 

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 
 SHARE = 1e-4
-ROUNDING = 1e-13  # relative; smaller differences between two values say nothing
+ROUNDING, ROUGH_ROUNDING = (
+    1e-13,
+    1e-6,
+)  # relative; smaller differences between two values say nothing; of features in float32
 STEPS_T = 0.5 ** torch.arange(1, 33, dtype=torch.float64)  # what is tried, all at once, if the full step is refused
 
 
-def falls(before: float, after: float, decrement: float) -> bool:
+def falls(before: float, after: float, decrement: float, rounding: float = ROUNDING) -> bool:
     """Whether the full step will do."""
-    return after <= before - 2 * SHARE * decrement + ROUNDING * abs(before)
+    return after <= before - 2 * SHARE * decrement + rounding * abs(before)
 
 
 def best_step(before: float, values_T: Tensor, decrement: float) -> float | None:

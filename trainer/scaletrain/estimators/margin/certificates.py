@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .margin import Evaluation, MarginProblem
+from .evaluation import Evaluation
+from .margin import MarginProblem
 
 LOG_2 = 0.6931471805599453
 

@@ -3,7 +3,8 @@
     f(w, b) = l2/2 |w|^2 + intercept_l2/2 b^2 + sum_i c_i loss(y_i (x_i w + b)),   y_i = +1 for one class, -1 for the others
 
 Inside, features are taken about a shift close to their means: x_i w + b = (x_i - shift) w + offset. That keeps the Hessian
-well conditioned, so that it can be summed in the dtype of the features; gradient and value are always float64.
+well conditioned, so that it can be summed in the dtype of the features. So can value and gradient far from the minimum; where a fit
+ends they are float64.
 A point is a float64 tensor (w, offset) of D + 1 numbers; without an intercept, shift and offset are 0.
 
 Cost of a pass: 4 D flops a row, and D^2 more with a Hessian for one that curves f. All-reduced: P + 1 numbers, and P^2.
@@ -12,57 +13,34 @@ Legend: N rows of a block, D features, P = D + 1, T step sizes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from scaletrain.comm import Comm
-from scaletrain.data.blocks import Block, Blocks, rows_per_block
+from scaletrain.data.blocks import Block, Blocks
 from scaletrain.estimators.limits import is_wide
 from scaletrain.estimators.linalg import columns_about, gram, product, scores, squares_about
 from scaletrain.estimators.moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
-from scaletrain.exact import sum_blocks
+from scaletrain.exact import sum_blocks, sum_blocks_within
 
 from .armijo import STEPS_T
+from .evaluation import Evaluation, First, Hessian
 from .losses import MarginLoss
 
-SAMPLE = 8  # each 8th block, or row
-SAMPLED_BLOCKS, SAMPLED_ROWS = 2, 50  # a sample of blocks needs at least so many, and rows for each coefficient
-THINNED, THINNED_ROWS = 512, 12  # one of rows needs at least so many, and for each coefficient
+NEAR = 2.0  # shift by spread: of columns this close to 0, sums in float32 about 0 lose a digit at most
+SMALL = 1e3  # decision values of which float32 keeps four decimals, rounding of the coefficients included
 
 
-class Hessian(IntEnum):
-    """How to sum the Hessian. It takes most of the time of a pass."""
-
-    NONE = 0
-    FAST = 1  # in the dtype of the features
-    PRECISE = 2  # in float64
-    DIAGONAL = 3  # its diagonal only, in float64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class First:
-    """f at 0."""
-
-    value: float
-    gradient_P: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """f and its derivatives at a point. The penalty is included."""
-
-    value: float
-    gradient_P: Tensor
-    hessian: Tensor | None  # (P, P), or the diagonal (P,); None if it was not asked for
-    first: First
+class Misled(Exception):
+    """On all ranks: a sum over a block was larger than what had been guessed of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarginProblem:
-    """The rows, their costs and the penalty."""
+    """The rows, their costs and the penalty. With guessed moments (`guessed_moments`) each sum may raise Misled."""
 
     comm: Comm
     blocks: Blocks
@@ -75,6 +53,7 @@ class MarginProblem:
     intercept_l2: float
     fit_intercept: bool
     avoids_matrix: bool = False  # the Hessian as a matrix would be a waste
+    has_first_gradient: bool = True  # whether the gradient at 0 is asked for
     shift_D: Tensor = field(init=False)  # exact in the dtype of the features
     norm_P: Tensor = field(init=False)  # bounds on the lengths of the columns of (x - shift, 1)
     varying_P: Tensor = field(init=False)  # see `Moments.varying`
@@ -91,32 +70,6 @@ class MarginProblem:
     def free(self) -> int:
         """Coordinates of a point that may change."""
         return len(self.x.mean_D) + self.fit_intercept
-
-    def samples(self) -> list["MarginProblem"]:
-        """Problems of fewer and fewer rows: some blocks, if they are many, then some rows of those, if they are.
-
-        Each says where the minimum of the one before is, at a fraction of the cost of a pass, and is in the same coordinates. Bounds
-        on all rows hold for some of them too.
-        """
-        R, P, rows = rows_per_block(self.blocks.num_features), len(self.x.mean_D) + 1, self.blocks.num_rows
-        found = []
-        if rows >= SAMPLE * max(SAMPLED_BLOCKS * R, SAMPLED_ROWS * P):
-            found.append(self._of_rows(self.blocks.sample(SAMPLE)))
-            rows /= SAMPLE
-        if rows >= SAMPLE * max(THINNED, THINNED_ROWS * P) and not self.is_wide:
-            found.append((found or [self])[-1].thinned())
-        return found
-
-    def thinned(self) -> "MarginProblem":
-        """Of each 8th row of each block, which are copied."""
-
-        def some(block: Block) -> Block:
-            return block.take(torch.arange(0, len(block), SAMPLE, device=block.device))
-
-        return self._of_rows(self.blocks.stored(some, self.blocks.num_features))
-
-    def _of_rows(self, blocks: Blocks) -> "MarginProblem":
-        return replace(self, blocks=blocks, l2=self.l2 / SAMPLE, intercept_l2=self.intercept_l2 / SAMPLE)
 
     @property
     def is_wide(self) -> bool:
@@ -159,43 +112,64 @@ class MarginProblem:
         """The gradient by (w, b) from that by (w, offset)."""
         return torch.cat([gradient_P[:-1] + self.shift_D * gradient_P[-1], gradient_P[-1:]])
 
-    def evaluate(self, point_P: Tensor, loss: MarginLoss, hessian: Hessian) -> Evaluation:
+    def evaluate(
+        self, point_P: Tensor, loss: MarginLoss, hessian: Hessian, *, may_be_rough: bool = False
+    ) -> Evaluation:
         """One pass over the blocks, one collective. The first one says what f is at 0 too."""
-        zero, is_first = torch.zeros(1, dtype=torch.float64), not self._first
-        first_slope, first_value = float(loss.slope(zero)), float(loss.value(zero))
-        decision = self._decider(point_P)
-
-        def partial(block: Block) -> list[Tensor]:
-            X_ND = block.X_ND.to(torch.float64)
-            sign_N, cost_N = self.labels(block)
-            m_N = decision(X_ND).mul_(sign_N)
-            force_N = cost_N * sign_N
-            forces, values = [loss.slope(m_N).mul_(force_N)], [cost_N @ loss.value(m_N)]
-            if is_first:
-                forces, values = [*forces, first_slope * force_N], [*values, first_value * cost_N.sum()]
-            sums = [torch.stack(values), self.sums_about(torch.stack(forces), X_ND)]
-            if hessian is Hessian.NONE:
-                return sums
-            curvature_N = cost_N * loss.curvature(m_N)
-            if hessian is Hessian.DIAGONAL:
-                return [*sums, self._diagonal(X_ND, curvature_N)]
-            dtype = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
-            return [*sums, self.weighted_gram(block, curvature_N.to(dtype))]
-
-        radii = (self._radius(point_P), 0.0) if is_first else (self._radius(point_P),)
-        values_K, gradients_KP, *hessians = sum_blocks(
-            self.comm, self.blocks, partial, self._bounds(radii, loss, hessian)
-        )
-        gradients_KP = gradients_KP * self.varying_P
-        if is_first:
-            self._first.append(First(value=float(values_K[1]), gradient_P=gradients_KP[1]))
+        is_rough = may_be_rough and self._is_rough_enough(point_P)
+        partial = self._partial(point_P, loss, hessian, torch.float32 if is_rough else torch.float64)
+        radii = [self._radius(point_P)] + [0.0] * (not self._first)
+        bounds = self._bounds(radii, loss, hessian)
+        values_K, gradients_KP, *hessians = self._sums(partial, bounds)
+        if not self._first:
+            gradient_P = gradients_KP[1] if self.has_first_gradient else None
+            self._first.append(First(value=float(values_K[1]), gradient_P=gradient_P))
         penalty_P = self.penalty_slope(point_P)
         return Evaluation(
             value=float(values_K[0]) + float(point_P @ penalty_P) / 2,
             gradient_P=gradients_KP[0] + penalty_P,
             hessian=self.with_penalty(hessians[0]) if hessians else None,
             first=self._first[0],
+            is_rough=is_rough,
         )
+
+    def _partial(
+        self, point_P: Tensor, loss: MarginLoss, hessian: Hessian, dtype: torch.dtype
+    ) -> Callable[[Block], list[Tensor]]:
+        """What `evaluate` sums over a block, with features in `dtype`: values, gradients and Hessian of the loss."""
+        zero, is_first = torch.zeros(1, dtype=torch.float64), not self._first
+        first_slope, first_value = float(loss.slope(zero)), float(loss.value(zero))
+        decision, varying_P = self._decider(point_P, dtype), self.varying_P.to(self.comm.device)
+
+        def partial(block: Block) -> list[Tensor]:
+            X_ND = block.X_ND.to(dtype)
+            sign_N, cost_N = self.labels(block)
+            m_N, force_N = decision(X_ND).mul_(sign_N), cost_N * sign_N
+            values = [cost_N @ loss.value(m_N)]
+            gradients = [self.sums_about(loss.slope(m_N).mul_(force_N)[None], X_ND)]
+            if is_first:
+                values.append(first_value * cost_N.sum())
+            if is_first and self.has_first_gradient:
+                gradients.append(self.sums_about(first_slope * force_N[None], X_ND.to(torch.float64)))
+            sums = [torch.stack(values), torch.cat(gradients).mul_(varying_P)]
+            if hessian is Hessian.NONE:
+                return sums
+            curvature_N = cost_N * loss.curvature(m_N)
+            if hessian is Hessian.DIAGONAL:
+                return [*sums, self._diagonal(X_ND, curvature_N)]
+            summed = torch.float64 if hessian is Hessian.PRECISE else self.x.dtype
+            return [*sums, self.weighted_gram(block, curvature_N.to(summed))]
+
+        return partial
+
+    def _is_rough_enough(self, point_P: Tensor) -> bool:
+        """Whether float32 tells where the minimum is, from far."""
+        if self.x.dtype is not torch.float32 or self.first_hessian is not Hessian.FAST:
+            return False
+        spread_D = self.norm_P[:-1] / self.norm_P[-1]
+        is_near = bool((self.shift_D.abs() * self.varying_P[:-1] <= NEAR * spread_D).all())
+        is_small = self._radius(point_P) <= SMALL * float(self.norm_P[-1])
+        return is_near and is_small and fits_single(torch.tensor([self.max_cost]))
 
     def multiply(self, point_P: Tensor, vector_P: Tensor, loss: MarginLoss) -> Tensor:
         """The Hessian at a point times a vector, float64 (P,), in one pass and one collective of P numbers."""
@@ -209,7 +183,7 @@ class MarginProblem:
 
         norm_P = self.norm_P
         bound_P = self.max_cost * loss.max_curvature * norm_P * (norm_P * vector_P.abs()).sum()
-        (product_P,) = sum_blocks(self.comm, self.blocks, partial, [bound_P])
+        (product_P,) = self._sums(partial, [bound_P])
         return product_P * self.varying_P + self.penalty_slope(vector_P)
 
     def search(self, point_P: Tensor, direction_P: Tensor, loss: MarginLoss) -> Tensor:
@@ -225,15 +199,35 @@ class MarginProblem:
             return [cost_N @ loss.value(m_NT)]
 
         radius = self._radius(point_P.abs() + direction_P.abs())
-        bound = self.max_cost * loss.growth(self.blocks.num_rows, radius)
-        (values_T,) = sum_blocks(self.comm, self.blocks, partial, [torch.full_like(STEPS_T, bound)])
+        bound = self.max_cost * loss.growth(self._num_rows, radius)
+        (values_T,) = self._sums(partial, [torch.full_like(STEPS_T, bound)])
         points_TP = point_P + STEPS_T[:, None] * direction_P
         return values_T + (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
 
-    def _decider(self, point_P: Tensor) -> Callable[[Tensor], Tensor]:
-        """What computes the decision values of rows."""
-        coef_D, intercept = point_P[:-1].to(self.comm.device), float(self.intercept(point_P))
-        return lambda X_ND: scores(X_ND, coef_D).add_(intercept)
+    def _sums(self, partial: Callable[[Block], list[Tensor]], bounds: Sequence[Tensor]) -> list[Tensor]:
+        if not self.x.are_of_a_block:
+            return sum_blocks(self.comm, self.blocks, partial, bounds)
+
+        def unwarned(block: Block) -> list[Tensor]:
+            with np.errstate(
+                all="ignore"
+            ):  # infinite values are found by the sums, and told of by those who look for them
+                return partial(block)
+
+        found = sum_blocks_within(self.comm, self.blocks, unwarned, bounds)
+        if found is None:
+            raise Misled
+        return found
+
+    @property
+    def _num_rows(self) -> int:
+        """That bounds are for: of all blocks, or of one."""
+        return int(self.x.weight)
+
+    def _decider(self, point_P: Tensor, dtype: torch.dtype = torch.float64) -> Callable[[Tensor], Tensor]:
+        """What computes the decision values, float64, of rows in `dtype`."""
+        coef_D, intercept = point_P[:-1].to(self.comm.device, dtype), float(self.intercept(point_P))
+        return lambda X_ND: scores(X_ND, coef_D).to(torch.float64).add_(intercept)
 
     def _radius(self, point_P: Tensor) -> float:
         """Bounds the root of the sum of squares of the decision values."""
@@ -248,9 +242,10 @@ class MarginProblem:
         return sign_N, cost_N if block.weight_N is None else cost_N.mul_(block.weight_N)
 
     def sums_about(self, A_KN: Tensor, X_ND: Tensor) -> Tensor:
-        """A (x - shift, 1), shape (K, P)."""
+        """A (x - shift, 1), float64 (K, P), of which A x is summed in the dtype of the rows."""
         sum_K1 = A_KN.sum(1, keepdim=True)
-        return torch.cat([product(A_KN, X_ND) - sum_K1 * self.shift_D.to(A_KN.device), sum_K1], dim=1)
+        sum_KD = product(A_KN.to(X_ND.dtype), X_ND).to(torch.float64)
+        return torch.cat([sum_KD - sum_K1 * self.shift_D.to(A_KN.device), sum_K1], dim=1)
 
     def _diagonal(self, X_ND: Tensor, curvature_N: Tensor) -> Tensor:
         """sum of curvature * (x - shift, 1)^2."""
@@ -267,10 +262,11 @@ class MarginProblem:
         return gram(columns_AP.mul_(root_A[:, None]))[: D + 1, : D + 1].to(torch.float64)
 
     def _bounds(self, radii: Sequence[float], loss: MarginLoss, hessian: Hessian) -> list[Tensor]:
-        n, norm_P = self.blocks.num_rows, self.norm_P
+        n, norm_P = self._num_rows, self.norm_P
         values_K = self.max_cost * torch.tensor([loss.growth(n, radius) for radius in radii], dtype=torch.float64)
         forces_K = torch.tensor([loss.slope_square(n, radius) ** 0.5 for radius in radii], dtype=torch.float64)
-        bounds = [values_K, self.max_cost * torch.outer(forces_K, norm_P)]
+        forces_K = forces_K[: 1 + self.has_first_gradient]
+        bounds = [values_K * ROUNDED, self.max_cost * torch.outer(forces_K, norm_P) * ROUNDED]
         if hessian is Hessian.NONE:
             return bounds
         if hessian is Hessian.DIAGONAL:
