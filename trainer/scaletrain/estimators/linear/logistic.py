@@ -8,7 +8,8 @@ of its class. With fewer rows than features a direction takes few conjugate grad
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +19,15 @@ from scalejob.api.v1alpha1 import Linear
 from scalejob.api.v1alpha1.workload import ClassWeight
 from scaletrain.comm import Comm
 from scaletrain.data.blocks import Blocks
-from scaletrain.estimators.base import NO_CHECKPOINT, Checkpoint, Facts, Progress
+from scaletrain.estimators.base import NO_CHECKPOINT, Checkpoint, Facts, Part, Progress
 from scaletrain.estimators.classes import Classes, count_classes
 from scaletrain.estimators.decision import decision_values, set_fitted
 from scaletrain.estimators.margin.certificates import mean_gradient
 from scaletrain.estimators.margin.led import Options
 from scaletrain.estimators.margin.losses import Logistic
-from scaletrain.estimators.margin.margin import MarginProblem
+from scaletrain.estimators.margin.margin import MarginProblem, Misled
 from scaletrain.estimators.margin.newton import minimise
-from scaletrain.estimators.moments import Moments, moments
+from scaletrain.estimators.moments import Moments, guessed_moments, moments
 
 from .multinomial import MultinomialProblem, minimise_multinomial
 
@@ -108,16 +109,41 @@ def fit(
 ) -> LogisticResult:
     """InvalidData if the labels cannot be learned from. `seed` is not used: nothing is random."""
     classes = count_classes(comm, blocks, params.class_weight)
-    x = moments(comm, blocks, weighted=False, are_rough_enough=classes.count == 2)
     l2 = DEFAULT_L2 if params.l2 is None else params.l2
     options = Options(
         tolerance=params.tolerance, max_iterations=params.max_iterations, metric="gradient", checkpoint=checkpoint
     )
-    solve = _two_classes if classes.count == 2 else _more_classes
-    return solve(_Data(comm=comm, blocks=blocks, x=x, classes=classes), l2, params.fit_intercept, options, progress)
+    if classes.count > 2:
+        x = moments(comm, blocks, weighted=False)
+        data = _Data(comm=comm, blocks=blocks, x=x, classes=classes)
+        return _more_classes(data, l2, params.fit_intercept, options, progress)
+
+    def fit_with(x: Moments | None, name: str) -> LogisticResult:
+        x = x or moments(comm, blocks, weighted=False, are_rough_enough=True)
+        data = _Data(comm=comm, blocks=blocks, x=x, classes=classes)
+        part = Part(whole=checkpoint, name=name, around=dict)
+        return _two_classes(data, l2, params.fit_intercept, replace(options, checkpoint=part), progress)
+
+    guess = None if _is_begun(checkpoint, MEASURED) else _guess(comm, blocks)
+    if guess:
+        with suppress(Misled):
+            return fit_with(guess, GUESSED)
+    return fit_with(None, MEASURED)
 
 
+# Names of a fit's state in a checkpoint: of one whose sums were bounded by a sample, and of one where that was not possible.
+GUESSED, MEASURED = "guessed", "measured"
+MANY_BLOCKS = 16  # of which a sample is small
 FEW_FEATURES = 256  # of which a matrix costs nothing
+
+
+def _is_begun(checkpoint: Checkpoint, name: str) -> bool:
+    return Part(whole=checkpoint, name=name, around=dict).resume() is not None
+
+
+def _guess(comm: Comm, blocks: Blocks) -> Moments | None:
+    """None where a pass over all rows costs next to nothing."""
+    return guessed_moments(comm, blocks) if blocks.num_blocks >= MANY_BLOCKS else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +171,7 @@ def _two_classes(data: _Data, l2: float, fit_intercept: bool, options: Options, 
         l2=l2,
         intercept_l2=0.0,
         fit_intercept=fit_intercept,
+        has_first_gradient=False,
         avoids_matrix=l2 > 0 and data.blocks.num_features > max(FEW_FEATURES, data.blocks.num_rows),
     )
     found = minimise(problem, Logistic(), mean_gradient, options, progress)
