@@ -17,6 +17,7 @@ ScaleJobs can be listed, again if their definition goes and comes back, and the 
 """
 
 import asyncio
+import gc
 import logging
 import random
 import signal
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 async def run(options: Options, clock: Callable[[], datetime] | None = None) -> bool:
     """Run until SIGTERM or SIGINT (True), or until a part has died (False)."""
     configure_logs(options.log_format, options.log_level)
+    _look_for_garbage_seldom()
     stopped = asyncio.Event()
     _heed_sigterm(stopped)
     async with open_engine(options, clock) as (engine, client):
@@ -70,6 +72,12 @@ async def _watch(engine: Engine, client: Client, options: Options, stopped: asyn
             logger.warning("the definition of ScaleJobs is gone, waiting for it")
             engine.list_anew()
             _heed_sigterm(stopped)
+
+
+def _look_for_garbage_seldom() -> None:
+    """What was loaded stays, and answers of the API server are trees: with Python's defaults a fifth of all CPU time went there."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _until_first(*parts: Coroutine[Any, Any, object]) -> None:
