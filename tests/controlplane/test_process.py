@@ -95,14 +95,14 @@ async def test_stops_at_once(operator: OperatorProcess):
 
 
 async def test_few_writes_for_a_job(jobs: Jobs, operator: OperatorProcess, kubelet: FakeKubelet):
-    """Of a job of N workers the operator writes N Pods, and besides them at most 8 times: dry run, Service and status."""
+    """Of a job of N workers the operator writes N Pods, and besides them at most 6 times: the Service and the status."""
     before = await _operator_writes(operator)
     await jobs.create(workers=10, keepPods="All")
     await jobs.reaches(Phase.RUNNING)
     for index in range(10):
         await kubelet.succeed(jobs.namespace, f"job-0-{index}")
     await jobs.reaches(Phase.SUCCEEDED)
-    assert await _operator_writes(operator) - before <= 10 + 8
+    assert await _operator_writes(operator) - before <= 10 + 6
 
 
 async def test_progress_reaches_the_status(jobs: Jobs, operator: OperatorProcess):

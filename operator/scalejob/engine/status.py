@@ -14,7 +14,7 @@ from .jobs import JobStore, key_of
 SCALEJOBS = Resource(API_VERSION, PLURAL)
 
 # How long after the last write a change may wait. Fields that are not named hold decisions: at once. That a worker has succeeded
-# must be stored before its Pod may vanish; a moment lets the workers of one job, who end together, share a write.
+# must be stored before its Pod may vanish.
 _MAY_WAIT_SECONDS = {
     "progress": 5.0,
     "workers": 1.0,
@@ -25,6 +25,9 @@ _MAY_WAIT_SECONDS = {
     "succeeded_indices": 0.2,
 }
 
+# How long a change that may wait does so in any case: the workers of one job end together, and share a write.
+_GATHER_SECONDS = 0.2
+
 
 class StatusWriter:
     """One PATCH of `status` per reconcile at most."""
@@ -34,13 +37,16 @@ class StatusWriter:
         self._jobs = jobs
         self._clock = clock
         self._written_at: dict[str, float] = {}
+        self._waiting_since: dict[str, float] = {}
 
     def delay(self, job: Job, plan: Plan) -> float:
-        """Seconds for which the whole plan may wait: it changes nothing but figures, and those were written just now."""
+        """Seconds for which the whole plan may wait: it changes nothing but figures, and others may change in a moment."""
         if plan.deletes or plan.creates or plan.delete_job or plan.events or job.status == plan.status:
             return 0.0
-        written_at = self._written_at.get(key_of(job.namespace, job.name))
-        return max(0.0, written_at + may_wait(job.status, plan.status) - self._clock()) if written_at else 0.0
+        key, seconds, now = key_of(job.namespace, job.name), may_wait(job.status, plan.status), self._clock()
+        since = self._waiting_since.setdefault(key, now)
+        due = max(since + min(seconds, _GATHER_SECONDS), self._written_at.get(key, since - seconds) + seconds)
+        return max(0.0, due - now)
 
     async def store(self, job: Job | Unreadable, status: Status) -> Job | Unreadable:
         """The job as the API server holds it now. Raises Conflict if it has changed since it was read."""
@@ -50,12 +56,15 @@ class StatusWriter:
             "status": merge_patch(before, status.to_wire()),
         }
         body = await self._client.merge_patch(SCALEJOBS, job.namespace, job.name, patch, subresource="status")
-        self._written_at[key_of(job.namespace, job.name)] = self._clock()
+        key = key_of(job.namespace, job.name)
+        self._written_at[key] = self._clock()
+        self._waiting_since.pop(key, None)
         return self._jobs.put_own(body)
 
     def forget(self, key: str) -> None:
         """The job is gone."""
         self._written_at.pop(key, None)
+        self._waiting_since.pop(key, None)
 
 
 def may_wait(old: Status, new: Status) -> float:

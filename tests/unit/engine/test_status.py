@@ -5,7 +5,9 @@ import pytest
 from scalejob.api.v1alpha1 import Progress, RestartCounts, Status, Workers
 from scalejob.contract import Phase
 from scalejob.engine.expectations import Expectations
-from scalejob.engine.status import may_wait, merge_patch
+from scalejob.engine.status import StatusWriter, may_wait, merge_patch
+from scalejob.plan.model import Plan
+from tests.unit.plan.builders import make_job
 
 
 def test_all_is_sent_and_what_is_gone_is_null():
@@ -28,6 +30,23 @@ def test_all_is_sent_and_what_is_gone_is_null():
 def test_the_most_urgent_change_decides(change: dict[str, object], want: float):
     """Figures may wait, decisions may not."""
     assert may_wait(Status(), Status().model_copy(update=change)) == want
+
+
+def test_what_comes_together_is_written_together():
+    """A figure waits for others a moment, and for the write before it as long as it may; a decision does not wait."""
+    now = [100.0]
+    writer = StatusWriter(None, None, lambda: now[0])  # type: ignore[arg-type] - nothing is written
+    job = make_job().build()
+
+    def delay(**change: object) -> float:
+        return writer.delay(job, Plan(status=job.status.model_copy(update=change)))
+
+    assert delay(succeeded_indices="0") == pytest.approx(0.2)
+    now[0] += 0.15
+    assert delay(succeeded_indices="0-1") == pytest.approx(0.05)
+    assert delay(attempt=1) == 0
+    now[0] += 0.05
+    assert delay(succeeded_indices="0-2") == pytest.approx(0.0)
 
 
 def test_expectations_wait_for_the_last_echo():
