@@ -37,6 +37,10 @@ class Store(Generic[T]):
         """All objects of one owner."""
         return tuple(entry.value for entry in self._by_owner.get(owner_uid, {}).values())
 
+    def num_owned_by(self, owner_uid: str) -> int:
+        """How many they are."""
+        return len(self._by_owner.get(owner_uid, ()))
+
     def put(self, entry: Entry[T]) -> None:
         """Add or replace one object. One that has changed hands is gone for its former owner."""
         before = self._by_uid.get(entry.uid)
