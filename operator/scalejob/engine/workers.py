@@ -79,11 +79,7 @@ class Workers:
         A refusal undoes them and the `earlier` Pods of the attempt: a part of a gang would hold nodes and do nothing.
         """
         new: list[PodRef] = []
-        refusal = (
-            await self._ensure_service(job)
-            or await self._try_first(job, indices)
-            or await self._create_all(job, indices, new)
-        )
+        refusal = await self._ensure_service(job) or await self._create_all(job, indices, new)
         if refusal is None:
             return None
         undone = [*earlier, *new]
@@ -113,15 +109,11 @@ class Workers:
         self._served[key] = known
         return None
 
-    async def _try_first(self, job: Job, indices: Sequence[int]) -> Refusal | None:
-        """A dry run of one Pod: most refusals concern all Pods alike, and then not even one is made."""
-        made = await self._make(PODS, job, self._pod(job, indices[0]), dry_run=True)
-        return made if isinstance(made, Refusal) else None
-
     async def _create_all(self, job: Job, indices: Sequence[int], new: list[PodRef]) -> Refusal | None:
         """Slow start, so that an API server in trouble gets one request, not hundreds (kubernetes/kubernetes#49142).
 
-        What is made is added to `new`, also if an error ends it.
+        The first batch is one Pod: most refusals concern all Pods alike, and then not even one is made. What is made is added to
+        `new`, also if an error ends it.
         """
         for batch in slow_start(indices):
             results = await asyncio.gather(*(self._create(job, i) for i in batch), return_exceptions=True)
@@ -157,11 +149,10 @@ class Workers:
             self._expectations.fulfil(key, pod.uid)
             raise
 
-    async def _make(self, resource: Resource, job: Job, body: Object, *, dry_run: bool = False) -> Made | Refusal:
+    async def _make(self, resource: Resource, job: Job, body: Object) -> Made | Refusal:
         """Create one object; one of the same name and owner is as good: it was made before a crash or a lost answer."""
         try:
-            made = await self._client.create(resource, job.namespace, body, dry_run=dry_run)
-            return Made(body=made, is_new=not dry_run)
+            return Made(body=await self._client.create(resource, job.namespace, body), is_new=True)
         except AlreadyExists:
             return await self._adopt(resource, job, body)
         except tuple(_REFUSALS) as error:

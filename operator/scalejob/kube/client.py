@@ -120,6 +120,7 @@ class Client:
         """A session that authenticates by itself; the caller closes it."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._config.ssl or False),
+            cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(self._authorize,),
             timeout=_TIMEOUT,
             headers={"User-Agent": "scalejob-operator"},
@@ -143,10 +144,9 @@ class Client:
             continue_=meta.get("continue", ""),
         )
 
-    async def create(self, resource: Resource, namespace: str | None, body: Object, *, dry_run: bool = False) -> Object:
-        """Create one object; a dry run passes admission and stores nothing. Raises AlreadyExists, Forbidden, Invalid."""
-        params = {"dryRun": "All"} if dry_run else {}
-        return await self._json("create", resource, resource.path(namespace), params=params, body=body)
+    async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
+        """Create one object. Raises AlreadyExists, Forbidden, Invalid."""
+        return await self._json("create", resource, resource.path(namespace), body=body)
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
         """Delete the object with this uid and let the garbage collector take its children. Raises NotFound, Conflict."""

@@ -62,7 +62,7 @@ class MemoryServer:
             return self._read(request)
         fault = self._fault(request)
         if fault != "before":
-            answer = self._write(request.method, *_target(request), await request.json(), "dryRun" in request.query)
+            answer = self._write(request.method, *_target(request), await request.json())
             if fault != "after":
                 return answer
         assert request.transport
@@ -78,22 +78,20 @@ class MemoryServer:
         found = self.objects.get(_target(request))
         return web.json_response(found) if found else refusal(404, "NotFound", f"{request.path} not found")
 
-    def _write(self, method: str, plural: str, name: str, body: Object, dry_run: bool) -> web.Response:
+    def _write(self, method: str, plural: str, name: str, body: Object) -> web.Response:
         if method == "POST":
-            return self._create(plural, body, dry_run)
+            return self._create(plural, body)
         found = self.objects.get((plural, name))
         if not found:
             return refusal(404, "NotFound", f"{name} not found")
         return self._patch(plural, found, body) if method == "PATCH" else self._delete(plural, found, body)
 
-    def _create(self, plural: str, body: Object, dry_run: bool) -> web.Response:
+    def _create(self, plural: str, body: Object) -> web.Response:
         name = body["metadata"]["name"]
         if (plural, name) in self.objects:
             return refusal(409, "AlreadyExists", f"{name} already exists")
         if denied := self.admit(plural, body):
             return denied
-        if dry_run:
-            return web.json_response(body, status=201)
         self.created.append(name)
         return web.json_response(self.put(plural, body), status=201)
 

@@ -32,16 +32,10 @@ def test_slow_start_doubles():
 
 
 async def test_the_service_comes_first():
-    """The status is stored, then the Service, a dry run of one Pod, then the Pods."""
+    """The status is stored, then the Service, then the Pods."""
     server = MemoryServer()
     await started(server, workers=2)
-    assert server.writes[:5] == [
-        ("PATCH", "scalejobs"),
-        ("POST", "services"),
-        ("POST", "pods"),
-        ("POST", "pods"),
-        ("POST", "pods"),
-    ]
+    assert server.writes[:4] == [("PATCH", "scalejobs"), ("POST", "services"), ("POST", "pods"), ("POST", "pods")]
     assert names(server) == ["job-0-0", "job-0-1"]
 
 
@@ -113,12 +107,13 @@ async def test_thousands_are_made_in_passes(monkeypatch: pytest.MonkeyPatch):
         (500, 'Internal error occurred: failed calling webhook "w.x": connection refused'),
     ],
 )
-async def test_a_refusal_is_found_by_the_dry_run(code: int, message: str):
+async def test_a_refusal_is_found_by_the_first_pod(code: int, message: str):
     """Not even one Pod is made if the first is refused, and the status says why."""
     server = MemoryServer()
     server.admit = lambda plural, _: refusal(code, "Any", message) if plural == "pods" else None
     await started(server, workers=3)
     assert server.created == ["job"]
+    assert server.writes.count(("POST", "pods")) == 1
     assert (status_of(server)["reason"], status_of(server)["message"]) == (Reason.POLICY_DENIED, message)
 
 

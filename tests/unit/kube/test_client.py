@@ -111,14 +111,6 @@ async def test_delete_names_the_uid():
     assert bodies[0]["preconditions"] == {"uid": "u1"}
 
 
-async def test_dry_run_is_asked_for():
-    """A dry run says so in the request."""
-    script = Script(web.json_response({}))
-    async with serving(script) as client:
-        await client.create(PODS, "n", {}, dry_run=True)
-    assert script.requests == [("POST", "/api/v1/namespaces/n/pods", {"dryRun": "All"})]
-
-
 async def test_status_is_patched_as_a_subresource():
     """Groups, namespaces and subresources make up the path."""
     script = Script(web.json_response({}))
