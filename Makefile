@@ -38,6 +38,7 @@ bench: venv ## Figures of speed beside those of peers; minutes
 performance: venv ## Measure all that docs/performance.md shows but the fault runs, and write it; a quarter of an hour, root
 	@mkdir -p $(KEPT)
 	-$(BIN)/python -m tests.bench --json $(KEPT)/bench.json
+	-$(BIN)/python -m tests.bench.operator --json $(KEPT)/operator.json
 	-$(BIN)/python -m tests.bench.larger_than_memory --json $(KEPT)/larger_than_memory.json
 	-$(BIN)/python -m tests.bench.quality --json $(KEPT)/quality.json
 	-$(BIN)/python -m tests.bench.sha_matrix --json $(KEPT)/sha_matrix.json

@@ -29,7 +29,9 @@ PACKAGES = {
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
     "promtool": ("prometheus", "github.com/prometheus/prometheus/cmd/promtool"),
     "promql": ("prometheus", "./promql"),
+    "jobset": ("jobset", "sigs.k8s.io/jobset"),
 }
+PEERS = ("jobset",)  # of benchmarks, which go on without them: built only by name, `python -m tests.tools build jobset`
 # Builds promtool without the clients of all the clouds in which Prometheus can look for what to scrape.
 TAGS = "remove_all_sd"
 
@@ -99,11 +101,21 @@ def build_tool(name: str) -> Path:
     return partial.replace(target)
 
 
+def module_folder(module: str, path: str) -> Path | None:
+    """Where Go keeps the files of the Go module `path` that `module` pins; None without Go, or before the first build."""
+    if not shutil.which("go"):
+        return None
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", path]
+    done = subprocess.run(command, cwd=MODULES / module, capture_output=True, text=True, check=False)
+    return Path(done.stdout.strip()) if done.returncode == 0 and done.stdout.strip() else None
+
+
 def main() -> int:
     """Print where each tool lies; with `build`, compile those that are missing. No Go is no error: the tiers will say so."""
     for name in PACKAGES:
         found = look_for(name)
-        if not found and "build" in sys.argv and shutil.which("go"):
+        is_wanted = "build" in sys.argv and (name not in PEERS or name in sys.argv)
+        if not found and is_wanted and shutil.which("go"):
             print(f"{name}: compiling", flush=True)
             found = build_tool(name)
         print(f"{name}: {found or 'missing'}")

@@ -1,5 +1,6 @@
 """One line of a benchmark's report."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +24,8 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        return self.ours / self.peer
+        """1 where both are 0."""
+        return self.ours / self.peer if self.peer else (math.inf if self.ours else 1.0)
 
     @property
     def excess(self) -> float:
@@ -69,4 +71,5 @@ Line = Figure | Absent
 def spread(values: Iterable[float]) -> float:
     """(largest - smallest) / median."""
     ordered = sorted(values)
-    return (ordered[-1] - ordered[0]) / ordered[len(ordered) // 2]
+    middle = ordered[len(ordered) // 2]
+    return (ordered[-1] - ordered[0]) / middle if middle else 0.0

@@ -127,6 +127,16 @@ CHAPTERS = (
         missed=missed_bounds,
     ),
     Chapter(
+        title="The operator",
+        stem="operator",
+        command="python -m tests.bench.operator",
+        says="On a real control plane, etcd to scheduler, whose nodes are objects only. All of it shares the cores of this machine, the "
+        "API server takes the most: notes say what each program took. A peer without a name is what is promised. The others get Pods "
+        "of one container without volumes, identity and rendezvous, and no object's rules are checked.",
+        body=sections,
+        missed=missed_bounds,
+    ),
+    Chapter(
         title="Data larger than memory",
         stem="larger_than_memory",
         command="python -m tests.bench.larger_than_memory",

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-# Service accounts, as operators are some, and the peers of the benchmarks.
-AUDITED_USERS = ("kcm", "jobset")
+# Besides service accounts: whose work the benchmarks compare with the operator's.
+AUDITED_USERS = ("kcm",)
 POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",

@@ -312,6 +312,11 @@ class OperatorProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
     def cpu_seconds(self) -> float:
         """CPU time of the process so far."""
         assert self._process
