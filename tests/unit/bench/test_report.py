@@ -61,6 +61,8 @@ def kept(tmp_path: Path) -> Path:
         ({"bound": 0.4}, False),
         ({"quality": (1.00001, 1.0), "tolerance": 1e-6}, False),
         ({"quality": (0.9, 1.0), "tolerance": 1e-6}, True),
+        ({"ours": 0.0, "peer": 0.0, "bound": 1.0}, True),
+        ({"ours": 1.0, "peer": 0.0, "bound": 1.0}, False),
     ],
 )
 def test_a_bound_is_met_by_a_ratio_and_an_objective(fields, want):
@@ -102,6 +104,14 @@ def test_a_page_of_other_figures_is_stale(kept):
     assert report.stale(kept) == {}
     write(kept / "bench.json", {"svm": [line(ours=1.5)]})
     assert kept.with_suffix(".md") in report.stale(kept)
+
+
+def test_a_part_is_measured_anew(kept):
+    """The other sections stay as they are."""
+    before = json.loads((kept / "bench.json").read_text())["sections"]
+    write(kept / "bench.json", {"svm": [line(ours=1.5)]}, is_part=True)
+    after = json.loads((kept / "bench.json").read_text())["sections"]
+    assert (after["scaling"], after["svm"][0]["ours"]) == (before["scaling"], 1.5)
 
 
 def test_the_page_is_that_of_the_figures():
