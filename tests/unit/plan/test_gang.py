@@ -46,6 +46,12 @@ class TestHalfAGang:
         assert plan.creates == ()
         assert 9 < (plan.requeue_after or 0) < 21
 
+    def test_stays_away_for_its_back_off_and_more(self) -> None:
+        """A stored time that lies so far ahead is believed."""
+        job = half_placed(make_job().spec(restarts={"backoffSeconds": 60}))
+        job = store(job, decide(job, HALF, after(120)))
+        assert 69 < (decide(job, [], after(121)).requeue_after or 0) < 81
+
     def test_two_jobs_do_not_give_back_at_the_same_time(self) -> None:
         """Else both would find their nodes, and each other, again."""
         jobs = [half_placed(make_job().metadata(uid=f"uid-{number}")) for number in range(20)]
@@ -53,12 +59,15 @@ class TestHalfAGang:
         assert ends[-1] - ends[0] > 30
         assert len(set(ends)) == len(ends)
 
-    def test_holds_on_longer_each_time(self) -> None:
-        """A cluster that grows slowly gets the time for it."""
+    def test_stays_away_longer_each_time_and_leaves_with_nothing_too(self) -> None:
+        """Else the waiting Pods of many jobs would share whatever becomes free, and none would get it whole."""
         job = store(half_placed(), decide(half_placed(), HALF, after(120)))
-        again = [running(0, 1), pending(1, 1, unschedulable=NO_ROOM)]
+        again = [pending(0, 1, unschedulable=NO_ROOM), pending(1, 1, unschedulable=NO_ROOM)]
         job = planned(job, (again, after(150)))
-        assert 120 <= (decide(job, again, after(150)).requeue_after or 0) <= 240
+        assert 60 <= (decide(job, again, after(150)).requeue_after or 0) <= 120
+        job = planned(job, (again, after(270)))
+        assert (job.status.attempt, job.status.restarts.disruptions) == (2, 2)
+        assert 20 < (decide(job, [], after(270)).requeue_after or 0) < 43
 
     def test_keeps_its_nodes_if_the_others_come(self) -> None:
         """The clock stops, and begins anew if it has to."""

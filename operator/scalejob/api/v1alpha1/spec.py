@@ -85,7 +85,7 @@ class Deadlines(Model):
         default=60,
         ge=1,
         le=MAX_SECONDS,
-        description="Seconds for which workers may hold nodes while others of the job find none. Then all are released and, a while later, tried"
+        description="Seconds for which workers may hold nodes while others of the job find none. Then all are released and, after a growing while, tried"
         " again (counted in restarts.disruptions), so that two jobs that wait for each other's nodes both end.",
     )
     image_pull_seconds: int = Field(

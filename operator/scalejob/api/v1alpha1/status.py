@@ -154,7 +154,7 @@ class Status(Model):
     )
     hold_time: str | None = Field(
         default=None,
-        description="Since when some workers hold nodes while others find none (RFC 3339).",
+        description="Since when workers find no node while others of the job hold some, or after such an attempt (RFC 3339).",
     )
     template: str | None = Field(
         default=None, description="Digest of that part of the spec from which the workers of the attempt are made."
