@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from scalejob.contract import LABEL_JOB, LastWord, Phase
@@ -146,11 +147,6 @@ def ends(code: int, words: str | LastWord = "", *, index: int = 1, reason: str =
     return act
 
 
-async def is_noticed(stage: Stage) -> None:
-    """The operator has seen that a worker has failed."""
-    await stage.until("a failed worker", lambda: stage.seen.status["workers"].get("failed") == 1)
-
-
 def becomes(status: Object, *, index: int = 1) -> Act:
     """The kubelet tells something else of a Pod."""
 
@@ -243,6 +239,7 @@ class Case:
     failure: dict[str, Any] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)  # those that are not 0
     left: tuple[str, ...] | None = None  # names of Pods, if they are not those of the present attempt
+    waits: float = 0  # seconds at least between the failure and the Pods of the next attempt
     before: Act | None = None  # done before the job is made
     spec: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)  # of the namespace
@@ -268,6 +265,10 @@ class Case:
         names = [[f"job-{k}-{index}" for index in range(num_workers)] for k in range(self.attempt + 1)]
         left = set(names[-1] if self.left is None else self.left)
         await stage.until(f"Pods {left}, not {set(stage.seen.pods)}", lambda: left == set(stage.seen.pods))
+        if self.waits:
+            times = status["lastFailure"]["time"], stage.seen.pods[names[-1][0]]["metadata"]["creationTimestamp"]
+            failed, made = map(datetime.fromisoformat, times)
+            assert (made - failed).total_seconds() >= self.waits
         if self.is_made_once:
             assert {name: 1 for group in names for name in group} == dict(stage.seen.made)
 

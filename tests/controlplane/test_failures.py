@@ -31,7 +31,6 @@ from tests.controlplane.stories import (
     is_deleted,
     is_evicted_by_the_api,
     is_evicted_by_the_kubelet,
-    is_noticed,
     loses_its_node,
     starts_as,
     taints,
@@ -202,7 +201,7 @@ A_WORKER_FAILS = [
     ),
     Case(
         name="a victim is seen before the culprit",
-        story=each_attempt(all_of(ends(1, RESET, index=0), is_noticed, ends(137, reason="OOMKilled"))),
+        story=each_attempt(all_of(ends(1, RESET, index=0), ends(137, reason="OOMKilled"))),
         **goes_on("OOMKilled", exitCode=137),
     ),
     Case(
@@ -369,6 +368,14 @@ THE_CLUSTER_TAKES_A_WORKER = [
         **taken("Evicted", "OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu"),
     ),
     Case(
+        name="a Pod is refused before all have run",
+        before=starts_as(REFUSED),
+        story=each_attempt(),
+        spec={"restarts": {"backoffSeconds": 2}},
+        waits=2,
+        **taken("Evicted", "OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu"),
+    ),
+    Case(
         name="a worker says that it was told to go",
         story=each_attempt(ends(85, says("Preempted", "state saved"))),
         **taken("Evicted", "Preempted: state saved", exitCode=85),
@@ -481,7 +488,7 @@ async def is_heeded(stage: Stage) -> None:
 
     async def probe() -> bool:
         try:
-            await stage.api.client.create(PODS, stage.jobs.namespace, body, dry_run=True)
+            await stage.api.raw("POST", PODS.path(stage.jobs.namespace), body=body, dryRun="All")
         except ApiError:
             return True
         return False
