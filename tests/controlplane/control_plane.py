@@ -223,6 +223,9 @@ class ControlPlane:
         self._start(
             programs["kube-scheduler"],
             f"--kubeconfig={self.home / 'scheduler.kubeconfig'}",
+            # The default, 50 bindings a second, would be all that one sees of many Pods.
+            "--kube-api-qps=1000",
+            "--kube-api-burst=1000",
             "--leader-elect=false",
             "--secure-port=0",
         )
