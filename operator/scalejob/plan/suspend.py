@@ -1,7 +1,7 @@
 """Suspension: the workers go, and the next attempt waits until the job is resumed.
 
-A job with a queue (Kueue's label) whose spec nobody has changed since it was made counts as suspended, too: its queue has not
-decided yet, and does so by `suspend`.
+A job with a queue (Kueue's label) that has not begun and whose spec nobody has changed since it was made counts as suspended, too:
+its queue has not decided yet, and does so by `suspend`.
 
 A suspended job has no `start_time`. Its `attempt` is the one that will start, so that all Pods there are belong to
 earlier attempts and are deleted for that reason alone. `attempts.begin` is what resumes.

@@ -33,8 +33,12 @@ class View:
 
     @property
     def is_suspended(self) -> bool:
-        """The first generation of the spec is the one that was applied: no queue has touched it."""
-        return self.spec.suspend or (self.job.queue is not None and self.job.generation == 1)
+        """The first generation of the spec is the one that was applied: no queue has touched it.
+
+        A job that has begun without a queue and is given one goes on: the queue takes it back by `suspend` if it wants to.
+        """
+        is_untouched = self.job.generation == 1 and self.job.status.start_time is None
+        return self.spec.suspend or (self.job.queue is not None and is_untouched)
 
     def workers(self, status: Status) -> dict[int, Pod]:
         """The Pods of the present attempt by index; those beyond its size are no workers."""

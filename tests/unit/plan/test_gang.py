@@ -12,6 +12,7 @@ from tests.unit.plan.builders import (
     NOW,
     JobBuilder,
     after,
+    failed,
     make_job,
     pending,
     planned,
@@ -149,6 +150,14 @@ class TestQueue:
         admitted = self.QUEUED.spec(suspend=False).metadata(generation=3).status(job.status).build()
         plan = decide(admitted, [], after(2))
         assert (plan.creates, plan.status.attempt, plan.status.phase) == ((0,), 0, Phase.PENDING)
+
+    def test_takes_no_running_job_by_its_name_alone(self) -> None:
+        """Labelled later, or begun under a release that knew no queues: it may take the job back by `suspend`."""
+        job = replace(started(make_job()), queue="team-a")
+        plan = decide(job, [running(0)], after(60))
+        assert (plan.deletes, plan.status) == ((), job.status)
+        lost = planned(job, ([failed(0)], after(60)), ([], after(61)))
+        assert (lost.status.phase, lost.status.attempt) == (Phase.RESTARTING, 1)
 
     def test_that_is_none(self) -> None:
         """An empty label names no queue."""
