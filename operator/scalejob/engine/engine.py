@@ -64,10 +64,7 @@ class Engine:
         answers: Answers | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        """With an elector all is read and kept up to date at once, and acted on when the lease is held.
-
-        `answers`: those to the requests of `client` and of the elector.
-        """
+        """With an elector all is read at once, and acted on when the lease is held. `answers`: to requests of `client` and elector."""
         self._options = options
         self._client = client
         self._metrics = metrics
@@ -161,7 +158,7 @@ class Engine:
         assert entry
         if after:
             self._expectations.fulfil(entry.owner_key, entry.value.name)
-        if after is None:
+        else:
             self._departed.note(entry.owner_key, entry.value)
         if after is None or after.value.is_deleting:
             self._expectations.fulfil(entry.owner_key, entry.uid)
@@ -221,6 +218,7 @@ class Engine:
     async def _list_all_jobs(self) -> None:
         for scope in self._options.scopes:
             await self._list_jobs(scope)
+        self._departed.sweep(self.jobs.get)
         if not self.listed.is_set() and not await self._client.discovers(SCALEJOBS):
             raise NotFound("scalejobs can be listed, but discovery does not name them yet")
 

@@ -7,6 +7,7 @@ import random
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import kopf
 import pytest
@@ -19,7 +20,7 @@ from scalejob.contract import KIND, LABEL_JOB
 from scalejob.engine.engine import Engine, trim_pod
 from scalejob.engine.metrics import Metrics
 from scalejob.engine.options import Options
-from scalejob.kube.client import Client
+from scalejob.kube.client import Client, Page
 from scalejob.kube.config import ClusterConfig
 from tests.unit.engine.cluster import KEY, job_body
 
@@ -53,6 +54,19 @@ async def test_an_event_is_only_put_into_the_store(registry: kopf.OperatorRegist
     assert engine.jobs.get(KEY).uid == "uid-job"
     await handler(event={"type": "DELETED", "object": body})
     assert engine.jobs.get(KEY) is None
+
+
+async def test_a_list_of_all_jobs_ends_the_memory_of_their_pods(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    """Also where no worker looks at a job, since another replica leads."""
+    monkeypatch.setattr(Client, "list_page", AsyncMock(return_value=Page(items=[], resource_version="1", continue_="")))
+    monkeypatch.setattr(Client, "discovers", AsyncMock(return_value=True))
+    pod = trim_pod(make_pod({LABEL_JOB: "job"}, [{"kind": KIND, "name": "job", "uid": "gone", "controller": True}]))
+    assert pod
+    engine._pods.put(pod)
+    engine._pods.drop(pod.uid)
+    assert len(engine._departed) == 1
+    await engine._list_all_jobs()
+    assert len(engine._departed) == 0
 
 
 def test_nothing_is_written_and_nothing_scanned():

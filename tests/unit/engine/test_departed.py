@@ -8,7 +8,7 @@ from scalejob.contract import Phase, Reason
 from scalejob.engine.departed import Departed
 from scalejob.plan.decide import decide
 from scalejob.plan.model import Job, Pod
-from tests.unit.plan.builders import after, make_job, running, started, store, succeeded
+from tests.unit.plan.builders import after, failed, make_job, running, started, store, succeeded
 
 KEY = "team-a/segments"
 
@@ -49,4 +49,16 @@ def test_nothing_is_kept_that_cannot_count(job: Job, pods: list[Pod]):
     departed = Departed()
     departed.note(KEY, running(1))
     assert departed.of(KEY, job, pods) == ()
-    assert departed.of(KEY, started(make_job().workers(2)), []) == ()
+    assert len(departed) == 0
+
+
+def test_who_stands_by_does_not_remember_for_ever():
+    """It looks at no job, but may have to go on with one at any time."""
+    job, ended = started(make_job().workers(2)), decided(started(make_job().workers(1)), gone=succeeded(0))
+    departed = Departed()
+    for key in ("team-a/segments", "team-a/ended", "team-a/gone"):
+        departed.note(key, succeeded(1))
+    departed.note(KEY, failed(0, attempt=-1))
+    departed.sweep({KEY: job, "team-a/ended": ended}.get)
+    assert len(departed) == 1
+    assert [pod.index for pod in departed.of(KEY, job, [running(0)])] == [1]
