@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from scalejob.api.v1alpha1 import Status
-from scalejob.contract import Phase
+from scalejob.contract import Phase, Reason
 from scalejob.plan.failures import CLASSES
 from scalejob.plan.model import Job
 
@@ -31,7 +31,7 @@ class Metrics:
         finished = ["namespace", "workload", "result", "reason"]
         self._finished = self._counter("jobs_finished", "Jobs that ended.", finished)
         self._restarts = self._counter("restarts", "New attempts, by what ended the one before.", ["class"])
-        for class_ in sorted({known.reason for known in CLASSES if not known.is_final}):
+        for class_ in sorted({known.reason for known in CLASSES if not known.is_final} | {Reason.UNSCHEDULABLE}):
             self._restarts.labels(class_)  # at 0: `increase` does not see the step of a series that begins with 1
         self._gpu_seconds = self._counter("gpu_seconds", "GPU seconds of Pods that ended.")
         self._created = self._counter("pods_created", "Pods created.")

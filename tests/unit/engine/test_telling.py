@@ -65,7 +65,9 @@ def families() -> list[Metric]:
 def test_a_class_of_restarts_begins_with_zero():
     """Prometheus sees no step in a series that begins with one: an alert would miss the first restart of each class."""
     (restarts,) = [family for family in families() if family.name == "scalejob_restarts"]
-    assert {"Evicted", "NodeLost", "OOMKilled", "UserError"} <= {sample.labels["class"] for sample in restarts.samples}
+    assert {"Evicted", "NodeLost", "OOMKilled", "Unschedulable", "UserError"} <= {
+        sample.labels["class"] for sample in restarts.samples
+    }
     assert {sample.value for sample in restarts.samples} == {0.0}
 
 
