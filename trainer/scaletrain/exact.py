@@ -22,19 +22,25 @@ from .data.blocks import Block, Blocks
 
 
 def sum_blocks(
-    comm: Comm, blocks: Blocks, partial: Callable[[Block], Sequence[Tensor]], bounds: Sequence[Tensor]
+    comm: Comm, blocks: Blocks, partial: Callable[[Block], Sequence[Tensor] | None], bounds: Sequence[Tensor]
 ) -> list[Tensor]:
     """The exact sums of `partial(block)` over all blocks of all ranks, in one collective.
 
-    partial: tensors of float64 on the block's device, one shape each for all blocks. bounds: for each of them a float64 tensor of that very shape
-    or one that broadcasts to it, equal on all ranks; no partial sum exceeds it in magnitude. Bounds of zero are fine.
+    partial: tensors of float64 on the block's device, one shape each for all blocks, or None for zeros. bounds: for each of them a
+    float64 tensor of that very shape or one that broadcasts to it, equal on all ranks; no partial sum exceeds it in magnitude. Bounds of zero are fine.
     Returns float64 tensors of the bounds' broadcast shape, on the bounds' device; ranks without blocks take part with zeros, so `bounds` must have
     the full shape of the partials. Raises FloatingPointError on a partial that is not finite or exceeds its bound.
     """
     scale = scale_for(_joined(bounds).to(comm.device))
     total = torch.zeros(scale.shape, dtype=torch.int64, device=scale.device)
-    for value in blocks.map(lambda block: to_fixed(_joined(partial(block)), scale)):
-        total += value
+
+    def fixed(block: Block) -> Tensor | None:
+        values = partial(block)
+        return None if values is None else to_fixed(_joined(values), scale)
+
+    for value in blocks.map(fixed):
+        if value is not None:
+            total += value
     return _parted(from_fixed(comm.all_reduce(total), scale), bounds)
 
 

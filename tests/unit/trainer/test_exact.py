@@ -56,6 +56,19 @@ def test_any_number_of_ranks_gives_the_same_bits(values: list[float], size: int)
     assert {value.hex() for value in (*alone, *split)} == {alone[0].hex()}
 
 
+def test_blocks_without_a_partial_count_as_zeros() -> None:
+    """On ranks of which one has nothing to add."""
+
+    def positive(block: Block) -> list[torch.Tensor] | None:
+        return [block.X_ND.sum(0)] if bool(block.X_ND > 0) else None
+
+    def of_rank(comm: Comm) -> list[float]:
+        blocks = make_blocks([1.0, -2.0, 4.0, -8.0], slice(comm.rank, None, comm.size))
+        return sum_blocks(comm, blocks, positive, [torch.full((1,), 9, dtype=torch.float64)])[0].tolist()
+
+    assert on_ranks(2, of_rank) == [[5.0], [5.0]]
+
+
 @given(st.lists(FLOATS, min_size=1, max_size=40))
 def test_the_sum_is_as_good_as_promised(values: list[float]) -> None:
     """The error is at most bound * 2^-62 for each partial, beside the rounding of the result and underflow."""

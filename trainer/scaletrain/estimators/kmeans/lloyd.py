@@ -24,6 +24,8 @@ from .nearest import Points, RowState, squared_distances
 from .rows import Moved, Rows
 from .sums import Sums, point_bound, total_bound
 
+MOVED_VALUES = 1 << 19  # of moved rows, added up at once: in float64 they stay in a cache
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clustering:
@@ -135,25 +137,36 @@ class _Iterate:
 
 def _changes(data: Points, at: _Iterate, rows: Rows) -> tuple[list[Tensor], int]:
     """Assigns all rows anew. Returns the changes of the sums, and how many rows moved."""
-    shape_KD, K = at.C_KD.shape, len(at.C_KD)
+    K, D = at.C_KD.shape
     rows.travel(at.before_KD, at.C_KD)
     assign = rows.step(at.C_KD)
 
-    def partial(block: Block) -> list[Tensor]:
+    def partial(block: Block) -> list[Tensor] | None:
         moved = assign(block)
-        change = [torch.zeros(shape, dtype=torch.float64, device=block.device) for shape in (shape_KD, (K, 2), (), ())]
-        if moved.row_M.numel():
-            _move(change, data.of(block, None if moved.row_M.numel() == len(block) else moved.row_M), block, moved)
-        return change
+        if not moved.row_M.numel():
+            return None
+        change = torch.zeros(K * (D + 2) + 2, dtype=torch.float64, device=block.device)
+        parts, slice_rows = _parts(change, K), max(1, MOVED_VALUES // D)
+        X_MD = data.of(block, None if moved.row_M.numel() == len(block) else moved.row_M)
+        for X_RD, some in zip(X_MD.split(slice_rows), moved.split(slice_rows), strict=True):
+            _move(parts, X_RD, block, some)
+        return [change]
 
-    rows_bound = torch.tensor(float(data.blocks.num_rows), dtype=torch.float64)
-    tail_2 = 2 * SLACK * torch.tensor([data.weight, float(rows_bound)], dtype=torch.float64)
-    bounds = [point_bound(data).expand(shape_KD), tail_2.expand(K, 2), total_bound(data), rows_bound]
-    point_KD, tail_K2, square, moved = sum_blocks(data.comm, data.blocks, partial, bounds)
-    return [point_KD, tail_K2[:, 0], tail_K2[:, 1], square], int(moved)
+    rows_bound = torch.tensor([data.blocks.num_rows], dtype=torch.float64)
+    tail_2 = 2 * SLACK * torch.tensor([data.weight, data.blocks.num_rows], dtype=torch.float64)
+    bounds = [point_bound(data).repeat(K), tail_2.repeat(K), total_bound(data)[None], rows_bound]
+    (change,) = sum_blocks(data.comm, data.blocks, partial, [torch.cat(bounds)])
+    point_KD, tail_K2, square, moved = _parts(change, K)
+    return [point_KD, tail_K2[:, 0], tail_K2[:, 1], square[0]], int(moved)
 
 
-def _move(change: list[Tensor], X_MD: Tensor, block: Block, moved: Moved) -> None:
+def _parts(change: Tensor, K: int) -> tuple[Tensor, ...]:
+    """Of one tensor, which takes less time to add up than four: (K, D), (K, 2), (1,) and (1,)."""
+    point, tail, square, count = change.split([len(change) - 2 * K - 2, 2 * K, 1, 1])
+    return point.view(K, -1), tail.view(K, 2), square, count
+
+
+def _move(change: tuple[Tensor, ...], X_MD: Tensor, block: Block, moved: Moved) -> None:
     """Adds the rows to what changes for their new clusters and takes them from that for the old ones, in place: sums of
     weight * point; of the weight beside 1 if it is above 0; of weight * point^2, which no move changes; of rows."""
     point_KD, tail_K2, square, count = change

@@ -41,6 +41,13 @@ class Moved:
     old_M: Tensor
     new_M: Tensor
 
+    def split(self, count: int) -> "list[Moved]":
+        """In slices of up to so many rows."""
+        if len(self.row_M) <= count:
+            return [self]
+        slices = zip(*(values_M.split(count) for values_M in (self.row_M, self.old_M, self.new_M)), strict=True)
+        return [Moved(row_M=row_R, old_M=old_R, new_M=new_R) for row_R, old_R, new_R in slices]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
