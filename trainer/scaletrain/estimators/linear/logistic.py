@@ -25,8 +25,9 @@ from scaletrain.estimators.decision import decision_values, set_fitted
 from scaletrain.estimators.margin.certificates import mean_gradient
 from scaletrain.estimators.margin.led import Options
 from scaletrain.estimators.margin.losses import Logistic
-from scaletrain.estimators.margin.margin import MarginProblem, Misled
+from scaletrain.estimators.margin.margin import MarginProblem
 from scaletrain.estimators.margin.newton import minimise
+from scaletrain.estimators.margin.sums import Misled
 from scaletrain.estimators.moments import Moments, guessed_moments, moments
 
 from .multinomial import MultinomialProblem, minimise_multinomial

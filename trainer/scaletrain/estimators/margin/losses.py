@@ -1,8 +1,8 @@
 """Losses of a margin m = y z, where y is -1 or +1 and z the decision value.
 
-`value`, `slope` and `curvature` work element by element on float64. `max_curvature` bounds the curvature. `growth(n, r)` bounds
-the sum of the values of n rows whose decision values have the root of the sum of squares r; `slope_square(n, r)` bounds the sum
-of the squared slopes. They make the exact sums safe.
+`value`, `slope` and `curvature` work element by element on float64. `max_curvature` bounds the curvature, and `steepness` the
+square of the slope by the value. `growth(n, r)` bounds the sum of the values of n rows whose decision values have the root of the
+sum of squares r; `slope_square(n, r)` bounds the sum of the squared slopes. They make the exact sums safe.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 class MarginLoss(Protocol):
     max_curvature: float
+    steepness: float
 
     def value(self, m: Tensor) -> Tensor: ...
 
@@ -32,6 +33,7 @@ class SquaredHinge:
     """max(0, 1 - m)^2, the loss of scikit-learn's LinearSVC."""
 
     max_curvature: float = 2.0
+    steepness: float = 4.0
 
     def value(self, m: Tensor) -> Tensor:
         return (1 - m).clamp_(min=0).square_()
@@ -54,6 +56,7 @@ class Logistic:
     """log(1 + exp(-m))."""
 
     max_curvature: float = 0.25
+    steepness: float = 1.0  # slope^2 <= |slope| = u / (1 + u) <= log(1 + u) with u = exp(-m)
 
     def value(self, m: Tensor) -> Tensor:
         return softplus(-m, threshold=40)

@@ -15,7 +15,6 @@ Legend: N rows of a block, D features, P = D + 1, T step sizes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,18 +23,14 @@ from scaletrain.data.blocks import Block, Blocks
 from scaletrain.estimators.limits import is_wide
 from scaletrain.estimators.linalg import columns_about, gram, product, scores, squares_about
 from scaletrain.estimators.moments import CANCELLED_SQUARE, ROUNDED, Moments, fits_single
-from scaletrain.exact import sum_blocks, sum_blocks_within
 
 from .armijo import STEPS_T
 from .evaluation import Evaluation, First, Hessian
 from .losses import MarginLoss
+from .sums import RowSums
 
 NEAR = 2.0  # shift by spread: of columns this close to 0, sums in float32 about 0 lose a digit at most
 SMALL = 1e3  # decision values of which float32 keeps four decimals, rounding of the coefficients included
-
-
-class Misled(Exception):
-    """On all ranks: a sum over a block was larger than what had been guessed of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,18 +110,24 @@ class MarginProblem:
     def evaluate(
         self, point_P: Tensor, loss: MarginLoss, hessian: Hessian, *, may_be_rough: bool = False
     ) -> Evaluation:
-        """One pass over the blocks, one collective. The first one says what f is at 0 too."""
+        """One pass over the blocks, one collective; two where the first shows that the bounds were too far. The first one says
+        what f is at 0 too."""
         is_rough = may_be_rough and self._is_rough_enough(point_P)
-        partial = self._partial(point_P, loss, hessian, torch.float32 if is_rough else torch.float64)
-        radii = [self._radius(point_P)] + [0.0] * (not self._first)
-        bounds = self._bounds(radii, loss, hessian)
-        values_K, gradients_KP, *hessians = self._sums(partial, bounds)
+        dtype = torch.float32 if is_rough else torch.float64
+        bounds = self._bounds([self._radius(point_P)] + [0.0] * (not self._first), loss, hessian)
+        values_K, gradients_KP, *hessians = self._sums(self._partial(point_P, loss, hessian, dtype), bounds)
         if not self._first:
             gradient_P = gradients_KP[1] if self.has_first_gradient else None
             self._first.append(First(value=float(values_K[1]), gradient_P=gradient_P))
         penalty_P = self.penalty_slope(point_P)
+        penalty = float(point_P @ penalty_P) / 2
+        closer_1 = self._sums.closer(values_K[:1], bounds[0][:1], beside=penalty)
+        if closer_1 is not None:
+            force = (self.max_cost * loss.steepness * float(closer_1)) ** 0.5
+            closer = [closer_1, torch.minimum(force * self.norm_P, bounds[1][0])[None], *bounds[2:]]
+            values_K, gradients_KP, *hessians = self._sums(self._partial(point_P, loss, hessian, dtype), closer)
         return Evaluation(
-            value=float(values_K[0]) + float(point_P @ penalty_P) / 2,
+            value=float(values_K[0]) + penalty,
             gradient_P=gradients_KP[0] + penalty_P,
             hessian=self.with_penalty(hessians[0]) if hessians else None,
             first=self._first[0],
@@ -200,24 +201,18 @@ class MarginProblem:
 
         radius = self._radius(point_P.abs() + direction_P.abs())
         bound = self.max_cost * loss.growth(self._num_rows, radius)
-        (values_T,) = self._sums(partial, [torch.full_like(STEPS_T, bound)])
+        bound_T = torch.full_like(STEPS_T, bound * ROUNDED)
+        (values_T,) = self._sums(partial, [bound_T])
         points_TP = point_P + STEPS_T[:, None] * direction_P
-        return values_T + (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
+        penalty_T = (self.penalty_slope(points_TP) * points_TP).sum(1) / 2
+        closer_T = self._sums.closer(values_T, bound_T, beside=penalty_T)
+        if closer_T is not None:
+            (values_T,) = self._sums(partial, [closer_T])
+        return values_T + penalty_T
 
-    def _sums(self, partial: Callable[[Block], list[Tensor]], bounds: Sequence[Tensor]) -> list[Tensor]:
-        if not self.x.are_of_a_block:
-            return sum_blocks(self.comm, self.blocks, partial, bounds)
-
-        def unwarned(block: Block) -> list[Tensor]:
-            with np.errstate(
-                all="ignore"
-            ):  # infinite values are found by the sums, and told of by those who look for them
-                return partial(block)
-
-        found = sum_blocks_within(self.comm, self.blocks, unwarned, bounds)
-        if found is None:
-            raise Misled
-        return found
+    @property
+    def _sums(self) -> RowSums:
+        return RowSums(comm=self.comm, blocks=self.blocks, are_guessed=self.x.are_of_a_block)
 
     @property
     def _num_rows(self) -> int:
