@@ -15,7 +15,6 @@ Squared hinge: Newton on the active rows (Keerthi and DeCoste 2005; the objectiv
 
 from collections.abc import Callable
 from dataclasses import replace
-from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -31,6 +30,7 @@ from .evaluation import Evaluation, Hessian
 from .led import Options, answer, check_size, led_solution
 from .losses import MarginLoss
 from .margin import MarginProblem
+from .request import HEADER, Request, Task
 from .sampling import SAMPLE, samples
 from .secants import inverse_times
 from .standing import Curvature, Standing, Step
@@ -43,17 +43,8 @@ LIKELY = 0.1  # what a first step with a sample's Hessian leaves of a gradient
 ALMOST_GONE = 0.01  # of the first value: below, gradients are small everywhere, and only the point's own Hessian says what is left
 
 
-class _Task(IntEnum):
-    """What the ranks are asked to compute."""
-
-    EVALUATE = 0
-    SEARCH = 1
-    MULTIPLY = 2
-
-
-HEADER = 6
 Reply = Evaluation | Tensor
-Ask = Callable[[Tensor], Reply]
+Ask = Callable[[Request], Reply]
 
 
 def minimise(
@@ -64,28 +55,25 @@ def minimise(
     problems = [problem, *samples(problem)]
     report = options.reporter(progress)
 
-    def serve(request: Tensor) -> Reply:
-        task, level, hessian, may_be_rough, step, certificate = request[:HEADER].tolist()
-        point_P, vector_P = request[HEADER:].split(size)
-        asked = problems[int(level)]
-        if task == _Task.SEARCH:
-            return asked.search(point_P, vector_P, loss)
-        if task == _Task.MULTIPLY:
-            return asked.multiply(point_P, vector_P, loss)
-        if step and level == 0:
-            report(int(step), certificate)
-        return asked.evaluate(point_P, loss, Hessian(int(hessian)), may_be_rough=bool(may_be_rough))
+    def serve(numbers: Tensor) -> Reply:
+        request = Request.of(numbers)
+        asked = problems[request.level]
+        if request.task is Task.SEARCH:
+            return asked.search(request.point_P, request.vector_P, loss)
+        if request.task is Task.MULTIPLY:
+            return asked.multiply(request.point_P, request.vector_P, loss)
+        if request.step and request.level == 0:
+            report(request.step, request.certificate)
+        return asked.evaluate(request.point_P, loss, request.hessian, may_be_rough=request.may_be_rough)
 
-    def solve(ask: Ask) -> Tensor:
+    def solve(send: Callable[[Tensor], Reply]) -> Tensor:
+        def ask(request: Request) -> Reply:
+            return send(request.numbers())
+
         levels = [_Newton(level, one, ask, certify) for level, one in enumerate(problems)]
         end, converged = _solve(levels, options)
-        return answer(
-            end.point_P,
-            n_iter=end.n_iter,
-            objective=end.at.value,
-            certificate=end.certificate,
-            converged=converged,
-        )
+        told = {"n_iter": end.n_iter, "objective": end.at.value, "certificate": end.certificate}
+        return answer(end.point_P, **told, converged=converged)
 
     options.checkpoint.resume()  # on all ranks, before rank 0 leads
     return led_solution(problem, serve, solve, request=HEADER + 2 * size, report=report)
@@ -120,13 +108,15 @@ class _Newton:
             if (seems_done or is_last) and state.at.is_rough and not self._is_sample:
                 state = self._evaluated_again(state)
                 continue
-            converged = seems_done and not (state.is_stale and state.at.value <= ALMOST_GONE * state.at.first.value)
+            converged = seems_done and self._tells_all(state)
             if converged or is_last:
                 return state, converged
             following = None
             if not seems_done and (not state.is_stale or decrement <= SLOW * state.before):
                 following = self._step(state, direction_P, decrement, options.tolerance)
-                if following is None and not state.is_stale:
+            if following is None and state.has_best_curvature:
+                following = self._safe_step(state, options.tolerance)
+                if following is None:
                     return state, False
             state = following or self._refreshed(state)
             self.offer(state, options.checkpoint)
@@ -189,10 +179,18 @@ class _Newton:
         return direction_P, -float(state.at.gradient_P @ direction_P) / 2
 
     def _seems_done(self, state: Standing, decrement: float, tolerance: float) -> bool:
-        """The decrement is small relative to the value; to the first value only where all loss is gone: without a penalty, or else but for rounding."""
-        gone = ROUNDING if self._problem.l2 else tolerance
-        is_small = decrement <= tolerance * state.at.value or state.at.value <= gone * state.at.first.value
+        """The decrement is small relative to the value; to the first value only where all loss is gone: without a penalty, or else but for rounding.
+
+        A sample in which the classes can be separated, or that lacks one, is left as soon: far out Newton's method is lost.
+        """
+        gone = ROUNDING if self._problem.l2 and not self._is_sample else tolerance
+        is_small = abs(decrement) <= tolerance * state.at.value or state.at.value <= gone * state.at.first.value
         return is_small and (self._is_sample or state.certificate <= tolerance)
+
+    def _tells_all(self, state: Standing) -> bool:
+        """Whether the Hessian, if it is of another point or of a sample, says what is left in all directions."""
+        is_gone = state.at.value <= ALMOST_GONE * state.at.first.value
+        return not (state.is_stale and (is_gone or state.curvature.rank < self._problem.free))
 
     @property
     def _is_sample(self) -> bool:
@@ -206,6 +204,8 @@ class _Newton:
 
     def _step(self, state: Standing, direction_P: Tensor, decrement: float, tolerance: float) -> Standing | None:
         """The state after the full step, or a shorter one; None if no step makes the value smaller."""
+        if not decrement > 0:  # rounding: the Hessian is not positive definite
+            return None
         state, is_far = replace(state, before=decrement), self._is_far(state, decrement, tolerance)
         is_short = not self._problem.is_wide and decrement <= SHORT * state.at.value
         how = Hessian.NONE if is_short else state.hessian
@@ -213,9 +213,19 @@ class _Newton:
         rounding = ROUGH_ROUNDING if state.at.is_rough else ROUNDING
         if falls(state.at.value, following.at.value, decrement, rounding):
             return following
-        request = self._request(state.point_P, task=_Task.SEARCH, vector_P=direction_P)
-        step = best_step(state.at.value, self._ask(request), decrement)
+        search = Request(level=self._level, point_P=state.point_P, task=Task.SEARCH, vector_P=direction_P)
+        step = best_step(state.at.value, self._ask(search), decrement)
         return None if step is None else self._move(state, state.point_P + step * direction_P, state.hessian)
+
+    def _safe_step(self, state: Standing, tolerance: float) -> Standing | None:
+        """As `_step`, with the Hessian at 0, where all losses are curved as much as they ever are: what it promises is kept.
+
+        Far out, where hardly a row curves f, its own Hessian promises far too much. None if the value does not fall.
+        """
+        curvature = self._fresh(torch.zeros_like(state.point_P), state.hessian).curvature
+        careful = replace(state, curvature=curvature, steps=())
+        following = self._step(careful, *self.direction(careful), tolerance)
+        return following if following and following.at.value < state.at.value else None
 
     def _evaluated_again(self, state: Standing) -> Standing:
         """The same point, in float64."""
@@ -260,7 +270,7 @@ class _Newton:
         free = self._problem.free
 
         def multiply(vector_P: Tensor) -> Tensor:
-            return self._ask(self._request(point_P, task=_Task.MULTIPLY, vector_P=vector_P))
+            return self._ask(Request(level=self._level, point_P=point_P, task=Task.MULTIPLY, vector_P=vector_P))
 
         solver = (
             factor(hessian[:free, :free], SINGULAR)
@@ -279,20 +289,6 @@ class _Newton:
     def _evaluate(
         self, point_P: Tensor, how: Hessian, before: Standing | None = None, *, may_be_rough: bool = False
     ) -> Evaluation:
-        told = (before.n_iter, before.certificate) if before else (0, 0.0)
-        may_be_rough = may_be_rough or self._is_sample
-        return self._ask(self._request(point_P, hessian=how, may_be_rough=may_be_rough, told=told))
-
-    def _request(
-        self,
-        point_P: Tensor,
-        *,
-        task: _Task = _Task.EVALUATE,
-        vector_P: Tensor | None = None,
-        hessian: Hessian = Hessian.NONE,
-        may_be_rough: bool = False,
-        told: tuple[int, float] = (0, 0.0),
-    ) -> Tensor:
-        """As numbers. vector_P: the direction of a search, or what to multiply; told: step and certificate, for progress."""
-        header = torch.tensor([task, self._level, hessian, may_be_rough, *told], dtype=torch.float64)
-        return torch.cat([header, point_P, torch.zeros_like(point_P) if vector_P is None else vector_P])
+        request = Request(level=self._level, point_P=point_P, hessian=how, may_be_rough=may_be_rough or self._is_sample)
+        told = replace(request, step=before.n_iter, certificate=before.certificate) if before else request
+        return self._ask(told)

@@ -25,6 +25,10 @@ class Curvature:
     scale: float  # of the sum: all rows by those of the level
     solver: Solver | ConjugateGradients
 
+    @property
+    def rank(self) -> int:
+        return self.solver.rank if isinstance(self.solver, Solver) else len(self.point_P)
+
     def state(self) -> Tensor:
         return torch.cat([torch.tensor([self.level, self.how, self.scale], dtype=torch.float64), self.point_P])
 
@@ -57,3 +61,8 @@ class Standing:
     @property
     def is_stale(self) -> bool:
         return self.at.hessian is None
+
+    @property
+    def has_best_curvature(self) -> bool:
+        """Whether another Hessian at this point would be no better."""
+        return not self.is_stale and self.curvature.how is self.hessian
