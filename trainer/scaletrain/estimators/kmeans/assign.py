@@ -48,9 +48,7 @@ class Centers:
     half_K: Tensor  # |c|^2 / 2
     reach: float  # the largest |c|, rounded up
     exact_KD: Tensor  # C_KD in float64
-    exact_half_K: (
-        Tensor  # float64, infinite for a centre that equals one of a lower number, and so is never the nearest
-    )
+    exact_half_K: Tensor  # |c|^2 / 2 in float64
 
     @classmethod
     def of(cls, C_KD: Tensor) -> "Centers":
@@ -62,7 +60,7 @@ class Centers:
             half_K=half_K.to(C_KD.dtype),
             reach=float((2 * half_K.max()).sqrt()) * ROUND_UP,
             exact_KD=exact_KD,
-            exact_half_K=half_K.masked_fill(_is_repeated(C_KD), torch.inf),
+            exact_half_K=half_K,
         )
 
 
@@ -199,7 +197,9 @@ def _decide_slice(X_RD: Tensor, centers: Centers) -> Tensor:
     pair_P2 = _contenders(scores(X_RD, centers), doubt(X_RD, norms(X_RD), centers.reach))
     X_RD, C_KD = X_RD.to(torch.float64), centers.exact_KD
     if len(pair_P2) > MANY_CONTENDERS * len(X_RD):
-        score_RK = torch.addmm(-centers.exact_half_K, X_RD, C_KD.T)
+        # A centre that equals one of a lower number is never the nearest: without them there are few.
+        half_K = centers.exact_half_K.masked_fill(_is_repeated(C_KD), torch.inf)
+        score_RK = torch.addmm(-half_K, X_RD, C_KD.T)
         pair_P2 = _contenders(score_RK, doubt(X_RD, norms(X_RD), centers.reach))
     row_P, center_P = pair_P2.unbind(1)
     square_RK = X_RD.new_full((len(X_RD), len(C_KD)), torch.inf)
@@ -218,6 +218,7 @@ def _contenders(score_RK: Tensor, doubt_R: Tensor) -> Tensor:
 
 
 def _is_repeated(C_KD: Tensor) -> Tensor:
+    """Whether a centre equals one of a lower number."""
     _, group_K = torch.unique(C_KD, dim=0, return_inverse=True)
     number_K = torch.arange(len(C_KD), device=C_KD.device)
     return ((group_K[:, None] == group_K) & (number_K < number_K[:, None])).any(1)
