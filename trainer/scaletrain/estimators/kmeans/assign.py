@@ -33,7 +33,7 @@ from torch import Tensor
 from scaletrain.estimators.linalg import first_largest, is_on_cpu
 
 ROUND_UP = 1 + 1e-6  # far above the rounding of a few operations in float32
-SCORES = 1 << 20  # of a slice of rows: 4 MiB of float32
+SCORES = 1 << 21  # of a slice of rows: 8 MiB of float32
 FEW_VALUES = 1 << 16  # differences of doubtful rows and centres: to take all of so few costs less than to choose
 MANY_CONTENDERS = 8  # centres for each doubtful row; beyond, their number is reduced in float64 first
 FEW_CENTERS = 32  # measured: up to so many, bounds cost more than they save; at most 127, because numbers are int8
