@@ -15,6 +15,7 @@ from tests.tools import ROOT
 CRD = ROOT / "manifests" / "crd.yaml"
 NEW_IN_STATUS = ("template", "schedulingTime", "holdTime")
 REFUSED_NOW = {"resources": {"limits": {"nvidia.com/gpu": 1}}}
+DROPS = "the API server drops fields of the status"
 
 
 def former_definition() -> str:
@@ -40,11 +41,16 @@ async def accepts(jobs: Jobs, name: str) -> bool:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def old_job(jobs: Jobs, operator: OperatorProcess, control_plane: ControlPlane) -> AsyncIterator[str]:
-    """The name of one that runs; the operator is away and the definition is this release's."""
+    """The name of one that runs; the operator is away and the definition is this release's.
+
+    An operator whose definition is older than itself says so.
+    """
+    assert DROPS not in operator.log.read_text()
     control_plane.kubectl("apply", "-f", "-", stdin=former_definition())
     try:
         await jobs.api.until(lambda: accepts(jobs, "old"))
         await jobs.reaches(Phase.RUNNING, "old")
+        assert operator.log.read_text().count(DROPS) == 1
         operator.stop()
     finally:
         control_plane.kubectl("apply", "-f", str(CRD))

@@ -1,5 +1,6 @@
 """Stores the status: only if it differs, with the resourceVersion as precondition, and not more often than people can read."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,8 @@ from scalejob.kube.client import Client, Resource
 from scalejob.plan.model import Job, Plan, Unreadable
 
 from .jobs import JobStore, key_of
+
+logger = logging.getLogger(__name__)
 
 SCALEJOBS = Resource(API_VERSION, PLURAL)
 
@@ -38,6 +41,7 @@ class StatusWriter:
         self._clock = clock
         self._written_at: dict[str, float] = {}
         self._waiting_since: dict[str, float] = {}
+        self._dropped: set[str] = set()
 
     def delay(self, job: Job, plan: Plan) -> float:
         """Seconds for which the whole plan may wait: it changes nothing but figures, and others may change in a moment."""
@@ -59,7 +63,17 @@ class StatusWriter:
         key = key_of(job.namespace, job.name)
         self._written_at[key] = self._clock()
         self._waiting_since.pop(key, None)
+        self._tell_of_dropped(status.to_wire().keys() - body.get("status", {}).keys())
         return self._jobs.put_own(body)
+
+    def _tell_of_dropped(self, names: set[str]) -> None:
+        """Once of each. What starts from a time that is not stored never ends, so somebody should know."""
+        if news := names - self._dropped:
+            self._dropped |= news
+            advice = "apply the CustomResourceDefinition of this release"
+            logger.warning(
+                "the API server drops fields of the status", extra={"fields": sorted(news), "advice": advice}
+            )
 
     def forget(self, key: str) -> None:
         """The job is gone."""

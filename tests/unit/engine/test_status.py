@@ -1,5 +1,8 @@
 """What of a status is written, and how soon."""
 
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
+
 import pytest
 
 from scalejob.api.v1alpha1 import Progress, RestartCounts, Status, Workers
@@ -7,6 +10,7 @@ from scalejob.contract import Phase
 from scalejob.engine.expectations import Expectations
 from scalejob.engine.status import StatusWriter, may_wait, merge_patch
 from scalejob.plan.model import Plan
+from tests.unit.engine.cluster import job_body
 from tests.unit.plan.builders import make_job
 
 
@@ -47,6 +51,17 @@ def test_what_comes_together_is_written_together():
     assert delay(attempt=1) == 0
     now[0] += 0.05
     assert delay(succeeded_indices="0-2") == pytest.approx(0.0)
+
+
+async def test_a_definition_of_a_former_release_is_told_of_once(caplog: pytest.LogCaptureFixture):
+    """It knows no fields that came later, and the API server drops them."""
+    answers = [job_body() | {"status": {"phase": "Running"}} for _ in range(2)]
+    client = SimpleNamespace(merge_patch=AsyncMock(side_effect=answers))
+    writer = StatusWriter(client, SimpleNamespace(put_own=lambda body: body))  # type: ignore[arg-type]
+    for attempt in (1, 2):
+        await writer.store(make_job().build(), Status(attempt=attempt, hold_time="2026-01-02T03:04:05Z"))
+    (line,) = caplog.records
+    assert "holdTime" in line.__dict__["fields"]
 
 
 def test_expectations_wait_for_the_last_echo():
