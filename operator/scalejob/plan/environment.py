@@ -5,6 +5,7 @@ import math
 from decimal import Decimal
 
 from scalejob.api.v1alpha1 import Spec
+from scalejob.api.v1alpha1.pod import quantity
 from scalejob.contract import Env
 
 from .model import Job
@@ -18,26 +19,12 @@ MAX_TASK_BYTES = 32 * 4096 - len(f"{Env.SPEC}=") - 1
 
 DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own
 
-_SUFFIXES = {
-    "m": Decimal("0.001"),
-    "": Decimal(1),
-    **{unit: Decimal(1000) ** power for power, unit in enumerate(("k", "M", "G", "T", "P", "E"), start=1)},
-    **{unit: Decimal(1024) ** power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
-}
-
-
-def parse_quantity(quantity: str | int) -> Decimal:
-    """A Kubernetes quantity as a number: "500m" -> 0.5, "2" -> 2, "1Gi" -> 1073741824."""
-    text = str(quantity)
-    number = text.rstrip("mkKMGTPEi")
-    return Decimal(number) * _SUFFIXES[text[len(number) :]]
-
 
 def num_threads(spec: Spec) -> int:
     """Threads of one process: its share of the CPU limit (or, without one, of the request), at least 1."""
     resources = spec.pod.resources
     bounds = (resources.limits, resources.requests) if resources else ()
-    cpus = next((parse_quantity(bound["cpu"]) for bound in bounds if bound and "cpu" in bound), Decimal(1))
+    cpus = next((quantity(bound["cpu"]) for bound in bounds if bound and "cpu" in bound), Decimal(1))
     return max(1, math.floor(cpus / spec.num_processes_per_worker))
 
 

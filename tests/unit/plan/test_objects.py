@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scalejob.api.v1alpha1.pod import quantity
 from scalejob.contract import Env
-from scalejob.plan.environment import num_threads, parse_quantity
+from scalejob.plan.environment import num_threads
 from scalejob.plan.pods import build_pod, build_service
 from tests.unit.plan.builders import DEFAULTS, JobBuilder, make_job
 
@@ -158,7 +159,7 @@ def test_threads_share_the_cpus_of_a_worker(resources: dict | None, processes: i
 )
 def test_quantities_are_read_as_kubernetes_does(text: str | int, want: float) -> None:
     """Decimal and binary units."""
-    assert want == parse_quantity(text)
+    assert want == quantity(text)
 
 
 def test_tolerations_of_the_user_replace_ours_for_the_same_taint() -> None:
