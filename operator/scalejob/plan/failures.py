@@ -220,16 +220,22 @@ def judge(spec: Spec, pod: Pod) -> Failure:
     )
 
 
-def _vanished(index: int) -> Failure:
-    """A Pod of a complete attempt that is not there any more."""
+def taken_away(reason: Reason, index: int, words: str, node: str | None = None) -> Failure:
+    """What the cluster did to a worker that has said nothing itself."""
     return Failure(
-        reason=Reason.POD_DELETED,
+        reason=reason,
         budget=Budget.DISRUPTIONS,
         strength=Strength.TAKEN_AWAY,
         is_final=False,
         index=index,
-        words="its Pod is gone",
+        node=node,
+        words=words,
     )
+
+
+def _vanished(index: int) -> Failure:
+    """A Pod of a complete attempt that is not there any more."""
+    return taken_away(Reason.POD_DELETED, index, "its Pod is gone")
 
 
 def _is_out_of_reach(pod: Pod) -> bool:
@@ -239,15 +245,7 @@ def _is_out_of_reach(pod: Pod) -> bool:
 
 def _unreachable(pod: Pod) -> Failure:
     """A Pod whose peers miss it, and whose node is silent too."""
-    return Failure(
-        reason=Reason.NODE_LOST,
-        budget=Budget.DISRUPTIONS,
-        strength=Strength.TAKEN_AWAY,
-        is_final=False,
-        index=pod.index,
-        node=pod.node,
-        words="neither its node nor the worker gives a sign of life",
-    )
+    return taken_away(Reason.NODE_LOST, pod.index, "neither its node nor the worker gives a sign of life", pod.node)
 
 
 def _end(failure: Failure, now: datetime) -> datetime:

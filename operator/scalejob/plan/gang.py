@@ -15,7 +15,7 @@ from scalejob.api.v1alpha1 import Status
 from scalejob.contract import Reason
 
 from .deadlines import scheduler_text, unscheduled
-from .failures import Budget, Failure, Strength
+from .failures import taken_away
 from .restarts import give_up
 from .times import to_text
 from .view import View, change, later, succeeded
@@ -34,14 +34,7 @@ def release(view: View, status: Status) -> Status:
     due = release_due(view, status)
     if due is None or due > view.now:
         return status
-    failure = Failure(
-        reason=Reason.UNSCHEDULABLE,
-        budget=Budget.DISRUPTIONS,
-        strength=Strength.TAKEN_AWAY,
-        is_final=False,
-        index=waiting[0],
-        words=scheduler_text(view, status),
-    )
+    failure = taken_away(Reason.UNSCHEDULABLE, waiting[0], scheduler_text(view, status))
     away = SCHEDULER_SECONDS << min(status.restarts.recent, _MAX_DOUBLINGS)
     # The time in which all workers must be scheduled goes on.
     return change(
