@@ -27,6 +27,7 @@ FAR = 100.0  # squares about a shift by those about the mean, before digits are 
 FAR_SINGLE = 10.0  # the same for sums in float32, of which a hundredth may be lost
 ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
 CONSTANT = 1e-6  # deviations by the largest value: of a column that varies by less, a sample does not tell enough
+SUMMED_VALUES = 1 << 19  # of a block, at once: in float64 they stay in a cache; all of a block of up to 256 features
 SINGLE = (1e-15, 1e15)  # magnitudes between which products in float32 neither vanish nor overflow
 
 
@@ -125,12 +126,14 @@ def _moments_like(
     there_D = shift_D.to(comm.device, dtype)
 
     def partial(block: Block) -> list[Tensor]:
-        one_1N, X_ND = _ones(block)[None].to(dtype), view(block).to(dtype, copy=is_own)
-        if not sample.is_near:
-            X_ND.sub_(there_D)
-        sum_1D = product(one_1N, X_ND)
-        square_1D = product(one_1N, X_ND.square_() if is_own else X_ND.square())
-        return [sum_1D[0].to(torch.float64), square_1D[0].to(torch.float64)]
+        sum_2D = torch.zeros(2, len(shift_D), dtype=torch.float64, device=block.device)
+        for X_RD in view(block).split(max(1, SUMMED_VALUES // len(shift_D))):
+            one_1R, X_RD = X_RD.new_ones(1, len(X_RD), dtype=dtype), X_RD.to(dtype, copy=is_own)
+            if not sample.is_near:
+                X_RD.sub_(there_D)
+            sum_2D[0] += product(one_1R, X_RD)[0]
+            sum_2D[1] += product(one_1R, X_RD.square_() if is_own else X_RD.square())[0]
+        return list(sum_2D)
 
     limit_D = sample.lengths(shift_D)
     found = sum_blocks_within(comm, blocks, partial, [limit_D * sample.rows**0.5, limit_D**2])
