@@ -41,9 +41,10 @@ class Api:
                 raise error_of(response.status, content, response.headers)
             return content
 
-    async def delete_now(self, resource: Resource, namespace: str, name: str) -> None:
-        """What a kubelet does when the containers have ended."""
-        await self.raw("DELETE", resource.path(namespace, name), body={"gracePeriodSeconds": 0})
+    async def delete_now(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> None:
+        """What a kubelet does when the containers have ended. With `uid` a namesake is safe; without, any object of that name goes."""
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+        await self.raw("DELETE", resource.path(namespace, name), body=body)
 
     async def new_namespace(self, name: str, labels: dict[str, str] | None = None) -> None:
         """A namespace in which Pods can be created at once."""
@@ -124,6 +125,10 @@ class Jobs:
 
     async def delete_pod(self, name: str) -> None:
         await self.api.raw("DELETE", PODS.path(self.namespace, name))
+
+    async def hold_pod(self, name: str, *finalizers: str) -> None:
+        """It does not go as long as it has some."""
+        await self.api.client.merge_patch(PODS, self.namespace, name, {"metadata": {"finalizers": finalizers}})
 
     async def events(self) -> list[Object]:
         page = await self.api.client.list_page(Selection(resource=EVENTS, namespace=self.namespace))

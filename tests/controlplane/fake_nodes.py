@@ -108,8 +108,10 @@ class FakeKubelet:
             await self.report(*key, status | {"podIP": address, "startTime": now()})
 
     async def _remove(self, pod: Object) -> None:
+        """Each event of a Pod that is to go brings one here; the last ones come when it has gone, and a namesake may be there."""
+        metadata = pod["metadata"]
         with contextlib.suppress(ApiError):
-            await self._api.delete_now(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"])
+            await self._api.delete_now(PODS, metadata["namespace"], metadata["name"], uid=metadata["uid"])
 
 
 def _trim(pod: Object) -> Entry[Object]:
