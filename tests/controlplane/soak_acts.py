@@ -163,8 +163,13 @@ async def _is_scaled(player: Player) -> None:
 
 
 async def _is_made_anew(player: Player) -> None:
+    """One of the Pods that are left goes later than the others."""
     player.stage.spec = player.stage.spec | {"workers": player.workers}
+    name = pod_name(player.stage.name, player.attempt, player.any_index)
+    await player.stage.jobs.hold_pod(name, "test/held")
     await player.stage.begin_anew()
+    await asyncio.sleep(player.chance.choice((0, 0, 1)))
+    await player.stage.jobs.hold_pod(name)
     player.attempt = player.failures = player.disruptions = 0
 
 

@@ -178,11 +178,16 @@ async def test_deletion_leaves_nothing(jobs: Jobs):
 
 
 async def test_a_job_may_be_made_anew_at_once(jobs: Jobs):
-    """A new job of the same name waits for what its predecessor has left, and then starts from the beginning."""
-    old = await jobs.create()
+    """A new job of the same name waits for all that its predecessor has left, and then starts from the beginning."""
+    old = await jobs.create(workers=2)
     await jobs.reaches(Phase.RUNNING)
+    await jobs.hold_pod("job-0-1", "test/held")
     await jobs.delete()
-    await jobs.create()
+    await jobs.create(workers=2)
+    await jobs.has_pods("job-0-1")
+    status = await jobs.reaches(Phase.PENDING, reason="NameConflict")
+    assert status["message"] == f"Pods of an earlier ScaleJob {jobs.namespace}/job have not gone yet"
+    await jobs.hold_pod("job-0-1")
     await jobs.reaches(Phase.RUNNING, attempt=0)
     owner = (await jobs.pods())["job-0-0"]["metadata"]["ownerReferences"][0]["uid"]
     assert owner == (await jobs.get())["metadata"]["uid"] != old["metadata"]["uid"]

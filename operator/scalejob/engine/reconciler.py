@@ -99,7 +99,14 @@ class Reconciler:
         trace.saw(job, pods)
         refusal = standing.refused.refusal if standing else None
         known = pods + self._seen.departed.of(key, job, pods)
-        plan = decide(job, known, self._clock(), progress=self._seen.progress.latest(key), refusal=refusal)
+        plan = decide(
+            job,
+            known,
+            self._clock(),
+            leftovers=self._seen.pods.of_namesakes(key, job.uid),
+            progress=self._seen.progress.latest(key),
+            refusal=refusal,
+        )
         trace.decided(job, plan)
         outcome = await self._executor.carry_out(job, pods, plan)
         self._seen.progress.follow(key, job, pods, plan)

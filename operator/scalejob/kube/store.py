@@ -29,6 +29,7 @@ class Store(Generic[T]):
         self._listener = listener
         self._by_uid: dict[str, Entry[T]] = {}
         self._by_owner: defaultdict[str, dict[str, Entry[T]]] = defaultdict(dict)
+        self._owners: defaultdict[str, set[str]] = defaultdict(set)  # by key: of one name, one after the other
 
     def __len__(self) -> int:
         return len(self._by_uid)
@@ -36,6 +37,11 @@ class Store(Generic[T]):
     def owned_by(self, owner_uid: str) -> tuple[T, ...]:
         """All objects of one owner."""
         return tuple(entry.value for entry in self._by_owner.get(owner_uid, {}).values())
+
+    def of_namesakes(self, owner_key: str, owner_uid: str) -> tuple[T, ...]:
+        """All objects of other owners that have, or had, the name of this one."""
+        others = self._owners.get(owner_key, set()) - {owner_uid}
+        return tuple(value for uid in others for value in self.owned_by(uid))
 
     def num_owned_by(self, owner_uid: str) -> int:
         """How many they are."""
@@ -51,6 +57,7 @@ class Store(Generic[T]):
             before = None
         self._by_uid[entry.uid] = entry
         self._by_owner[entry.owner_uid][entry.uid] = entry
+        self._owners[entry.owner_key].add(entry.owner_uid)
         self._listener(before, entry)
 
     def drop(self, uid: str) -> None:
@@ -62,7 +69,14 @@ class Store(Generic[T]):
         del siblings[uid]
         if not siblings:
             del self._by_owner[entry.owner_uid]
+            self._forget_owner(entry)
         self._listener(entry, None)
+
+    def _forget_owner(self, entry: Entry[T]) -> None:
+        owners = self._owners[entry.owner_key]
+        owners.discard(entry.owner_uid)
+        if not owners:
+            del self._owners[entry.owner_key]
 
     def replace(self, entries: Iterable[Entry[T]], *, namespace: str | None) -> None:
         """Take over a complete list of one namespace (None: of all).

@@ -13,12 +13,18 @@ waiting. Waiting would cost the whole grace period after each failure, and for e
 **Made once.** Until all Pods of an attempt have been seen (`created_time`), one that is not there has not been made; from then on
 it was deleted, and the attempt is over (`restarts`). So a crash between two creates is no deletion, and a deletion is never
 repaired by a lone new worker.
+
+**All or none.** A job that is made anew under its name meets the Pods that its predecessor has left, and they go in any order.
+Nothing is made until all names are free: else the first workers would be made, and taken back at the first name that is not.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from scalejob.api.v1alpha1 import Status
+from scalejob.contract import Reason
 
+from .model import Job, Pod, Refusal
 from .times import from_text
 from .view import View, missing
 
@@ -28,6 +34,15 @@ def to_create(view: View, status: Status) -> tuple[int, ...]:
     if not _is_due(view, status) or _has_live_rivals(view, status):
         return ()
     return tuple(missing(view, status))
+
+
+def in_the_way(job: Job, status: Status, leftovers: Iterable[Pod]) -> Refusal | None:
+    """What the API server would say, and from which Pod on is up to chance. The words stay the same while one after the other goes."""
+    size = status.workers.desired
+    if not any(pod.attempt == status.attempt and pod.index < size for pod in leftovers):
+        return None
+    message = f"Pods of an earlier ScaleJob {job.namespace}/{job.name} have not gone yet"
+    return Refusal(reason=Reason.NAME_CONFLICT, message=message)
 
 
 def creation_due(view: View, status: Status) -> datetime | None:

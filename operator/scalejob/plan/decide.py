@@ -10,6 +10,7 @@ fails; `pods` holds every Pod of the job that this process, or the one that stor
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from scalejob.api.v1alpha1 import Progress, Status
@@ -18,7 +19,7 @@ from scalejob.contract import MANAGED_BY, Reason
 from .attempts import begin, complete, fail, renew
 from .cleanup import expiry, to_delete
 from .clocks import believe_no_future
-from .creation import creation_due, to_create
+from .creation import creation_due, in_the_way, to_create
 from .deadlines import meet_deadlines, next_deadline
 from .environment import MAX_TASK_BYTES, task_text
 from .events import events_between
@@ -37,18 +38,21 @@ def decide(
     pods: Sequence[Pod],
     now: datetime,
     *,
+    leftovers: Sequence[Pod] = (),
     progress: Progress | None = None,
     refusal: Refusal | None = None,
 ) -> Plan:
     """What to do about `job` now.
 
-    `pods` are those that the job's uid owns. `progress` is what rank 0 said last, if it was asked. `refusal` is why the API
-    server would not take the Service or the Pods of the plan before: while the caller gives one, the answer makes none.
+    `pods` are those that the job's uid owns, `leftovers` those of jobs of the same name that are gone. `progress` is what rank 0
+    said last, if it was asked. `refusal` is why the API server would not take the Service or the Pods of the plan before: while
+    the caller gives one, the answer makes none.
     """
     if job.spec.managed_by != MANAGED_BY or job.is_deleting:
         return Plan(status=job.status)
     view = View(job=job, pods=tuple(pods), now=now, refusal=refusal)
     facts = apply_policies(view)
+    view = replace(view, refusal=refusal or in_the_way(job, facts, leftovers))
     status = describe(view, facts, progress)
     expires = expiry(view, status)
     return Plan(

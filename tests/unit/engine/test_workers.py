@@ -123,10 +123,10 @@ OTHERS = (
         "pods",
         "job-0-0",
         {
-            "ownerReferences": [{"uid": "u", "kind": "ScaleJob", "name": "job", "controller": True}],
+            "ownerReferences": [{"uid": "u", "kind": "Job", "name": "job", "controller": True}],
             "deletionTimestamp": "x",
         },
-        "Pod n/job-0-0 exists and belongs to another ScaleJob job; it is being deleted",
+        "Pod n/job-0-0 exists and belongs to another Job job; it is being deleted",
     ),
 )
 
@@ -139,6 +139,21 @@ async def test_a_foreign_object_is_named(plural: str, name: str, metadata: Objec
     await started(server)
     assert (status_of(server)["reason"], status_of(server)["message"]) == (Reason.NAME_CONFLICT, want)
     assert server.objects[plural, name] == foreign
+
+
+@pytest.mark.parametrize("left", ["job-0-0", "job-0-2"])
+async def test_nothing_is_made_beside_what_a_namesake_has_left(left: str):
+    """A job that was made anew waits until every name is free, and then makes each Pod once; Pods of other names are in nobody's way."""
+    owner = {"uid": "old", "kind": "ScaleJob", "name": "job", "controller": True}
+    server = MemoryServer()
+    for name in (left, "job-1-0", "job-0-3"):
+        server.put("pods", {"metadata": {"name": name, "namespace": "n", "ownerReferences": [owner]}})
+    await started(server, workers=3)
+    assert (server.created, status_of(server)["reason"]) == ([], Reason.NAME_CONFLICT)
+    del server.objects["pods", left]
+    async with server.serving() as client:
+        await Operator(server, client).step()
+    assert server.created == ["job", "job-0-0", "job-0-1", "job-0-2"]
 
 
 async def test_a_pod_of_ours_is_adopted():

@@ -15,6 +15,16 @@ def test_found_by_owner():
     assert (store.owned_by("o"), store.owned_by("p"), store.owned_by("q")) == (("a",), ("b",), ())
 
 
+def test_found_beside_a_namesake():
+    """An owner that was made anew under its name has another uid; what the former one has left is found until it is gone."""
+    store: Store[str] = Store(lambda before, after: None)
+    for uid, owner in (("1", "old"), ("2", "new")):
+        store.put(Entry(uid=uid, namespace="n", owner_uid=owner, owner_key="n/o", value=uid))
+    assert (store.of_namesakes("n/o", "new"), store.of_namesakes("n/o", "old")) == (("1",), ("2",))
+    store.drop("1")
+    assert (store.of_namesakes("n/o", "new"), store.of_namesakes("n/p", "new")) == ((), ())
+
+
 def test_an_object_that_changes_hands_leaves_its_former_owner():
     """Both owners hear of it."""
     told: list[str] = []
