@@ -11,7 +11,6 @@ from scalejob.kube.client import PODS, Client, Object, Resource, Selection
 from scalejob.kube.reflector import Reflector
 from scalejob.kube.store import Entry, Store
 from scalejob.plan.observe import controller_of
-from scalejob.plan.situation import REFUSALS
 
 _ENDED = ("Succeeded", "Failed")
 
@@ -19,8 +18,7 @@ _ENDED = ("Succeeded", "Failed")
 class Record:
     """What was seen of one job and of the Pods that it controls. `violations` are sentences.
 
-    A Pod that goes before its attempt is complete is made again, rightly, if others have deleted it, who name it in `taken` first; or
-    if the status told of a refusal: then the operator itself takes back what it has made, as beside leftovers of a namesake.
+    A Pod that others delete before its attempt is complete is made again, rightly: whoever does so names it in `taken` first.
     """
 
     def __init__(self) -> None:
@@ -29,7 +27,6 @@ class Record:
         self.status: Object = {}  # the last one, also when the job is gone
         self.made: defaultdict[str, list[str]] = defaultdict(list)  # uids that a name of a Pod has had
         self.taken: set[str] = set()  # uids
-        self.refused: set[str] = set()  # attempts
         self.violations: list[str] = []
 
     def see_pod(self, before: Object | None, after: Object | None) -> None:
@@ -50,14 +47,11 @@ class Record:
         if before:
             self.violations += _steps_back(before.get("status", {}), status)
         self.status = status
-        if status.get("reason") in REFUSALS:
-            self.refused.add(str(status.get("attempt", 0)))
 
     def _check_new(self, name: str, pod: Object) -> None:
         earlier = self.made[name][-1:]
         self.made[name].append(pod["metadata"]["uid"])
-        is_excused = earlier and (earlier[0] in self.taken or _attempt(pod) in self.refused)
-        if earlier and not (is_excused and self._may_be_incomplete(_attempt(pod))):
+        if earlier and not (earlier[0] in self.taken and self._may_be_incomplete(_attempt(pod))):
             self.violations.append(f"Pod {name} was made twice")
         for other, body in self.pods.items():
             if _attempt(body) != _attempt(pod) and _is_live(body):
