@@ -32,7 +32,7 @@ from scalejob.contract import GROUP, PLURAL, VERSION
 from scalejob.engine.engine import Engine, open_engine
 from scalejob.engine.logs import configure_logs
 from scalejob.engine.options import Options
-from scalejob.kube.client import Client
+from scalejob.kube.client import PAGE, Client
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 5
     settings.watching.reconnect_backoff = 1
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _EndlessBackoff()

@@ -223,14 +223,14 @@ class Engine:
             raise NotFound("scalejobs can be listed, but discovery does not name them yet")
 
     async def _list_jobs(self, scope: str | None) -> None:
-        selection, bodies, continue_ = Selection(resource=SCALEJOBS, namespace=scope), [], ""
-        while True:
-            page = await self._client.list_page(selection, continue_=continue_)
-            bodies += page.items
+        """Page by page, so that the bodies of all jobs are never there at once."""
+        selection, keys, continue_ = Selection(resource=SCALEJOBS, namespace=scope), set[str](), None
+        while continue_ != "":
+            page = await self._client.list_page(selection, continue_=continue_ or "")
+            keys |= {key_of(body["metadata"]["namespace"], body["metadata"]["name"]) for body in page.items}
+            self._debts.owe(self.jobs.put_page(page.items))
             continue_ = page.continue_
-            if not continue_:
-                break
-        self._debts.owe(self.jobs.replace(bodies, namespace=scope, version=page.resource_version))
+        self.jobs.keep_only(keys, namespace=scope, version=page.resource_version)
 
     @property
     def _healthy(self) -> dict[str, Check]:

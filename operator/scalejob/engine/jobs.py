@@ -1,7 +1,7 @@
 """The ScaleJobs as they were last seen, parsed once per resourceVersion."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from scalejob.plan.model import Job, Unreadable
@@ -57,21 +57,27 @@ class JobStore:
             del self._jobs[key]
             self._on_change(key)
 
-    def replace(self, bodies: Iterable[dict[str, Any]], *, namespace: str | None, version: str) -> list[str]:
-        """Take over a complete list of one namespace (None: of all) as it was at `version`.
+    def put_page(self, bodies: Iterable[dict[str, Any]]) -> list[str]:
+        """Jobs from a page of a list. All are looked at anew, so that no lost event is lost for long.
 
-        Jobs that the list lacks are gone, unless they are younger than the list. All others are looked at anew, so that no lost
-        event is lost for long. Returns the keys of those that were new or had changed.
+        Returns the keys of those that were new or had changed.
         """
-        listed = {_key(body): body for body in bodies}
+        news = []
+        for body in bodies:
+            if self._accept(body):
+                news.append(_key(body))
+            self._on_change(_key(body))
+        return news
+
+    def keep_only(self, keys: Collection[str], *, namespace: str | None, version: str) -> None:
+        """All pages of a list of one namespace (None: of all) as it was at `version` were put, and showed these keys.
+
+        Jobs that it lacks are gone, unless they are younger than the list.
+        """
         for key, job in tuple(self._jobs.items()):
             in_scope = namespace in (None, job.namespace)
-            if in_scope and key not in listed and int(job.resource_version) <= int(version):
+            if in_scope and key not in keys and int(job.resource_version) <= int(version):
                 self.drop(key, job.uid)
-        news = [key for key, body in listed.items() if self._accept(body)]
-        for key in listed:
-            self._on_change(key)
-        return news
 
     def _accept(self, body: dict[str, Any]) -> bool:
         """Store it if it is newer than what we know. What is not is not even parsed."""

@@ -26,6 +26,8 @@ _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 _MERGE_PATCH = {"Content-Type": "application/merge-patch+json", "Accept": "application/json"}
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 
+# Objects in a page of a list. Each of them takes some 50 KiB while it is read, and the heap never gives back what was scattered.
+PAGE = 100
 # The API server sends a bookmark about once a minute, so a stream that is silent for longer is dead.
 WATCH_SILENCE_SECONDS = 150.0
 _WATCH_SECONDS = 300
@@ -132,7 +134,7 @@ class Client:
         """One object."""
         return await self._json("get", resource, resource.path(namespace, name, subresource))
 
-    async def list_page(self, selection: Selection, *, limit: int = 500, continue_: str = "") -> Page:
+    async def list_page(self, selection: Selection, *, limit: int = PAGE, continue_: str = "") -> Page:
         """One page of a list, in the order of names. A continue token that is too old raises Gone."""
         params = {**selection.params, "limit": str(limit)} | ({"continue": continue_} if continue_ else {})
         path = selection.resource.path(selection.namespace)

@@ -14,7 +14,6 @@ from .store import Entry, Store
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_PAGE = 500
 _BACKOFF_SECONDS = (0.5, 30.0)
 # How many events are taken in before the event loop may run something else.
 _BATCH = 100
@@ -89,7 +88,7 @@ class Reflector(Generic[T]):
         entries: list[Entry[T]] = []
         continue_ = ""
         while True:
-            page = await self._client.list_page(self._selection, limit=_PAGE, continue_=continue_)
+            page = await self._client.list_page(self._selection, continue_=continue_)
             entries += filter(None, map(self._trim, page.items))
             self._failures = 0
             self._hear()

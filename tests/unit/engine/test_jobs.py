@@ -69,7 +69,8 @@ def test_a_list_finds_what_is_gone():
     store, _ = make_store()
     for known in (body(1, "old"), body(9, "new"), body(1, "elsewhere", "m"), body(1, "kept")):
         store.put(known)
-    store.replace([body(1, "kept")], namespace="n", version="5")
+    store.put_page([body(1, "kept")])
+    store.keep_only({"n/kept"}, namespace="n", version="5")
     assert {f"{job.namespace}/{job.name}" for job in store} == {"n/new", "m/elsewhere", "n/kept"}
 
 
@@ -77,17 +78,17 @@ def test_a_list_makes_all_be_looked_at():
     """So no lost event is lost for long."""
     store, told = make_store()
     store.put(body(1))
-    store.replace([body(1)], namespace=None, version="5")
+    store.put_page([body(1)])
     assert told == ["n/job", "n/job"]
 
 
 def test_a_list_says_what_is_new():
     """Of jobs that are new or have changed; our own writes are none."""
     store, _ = make_store()
-    assert store.replace([body(1), body(1, "other")], namespace=None, version="5") == ["n/job", "n/other"]
-    assert store.replace([body(1), body(3, "other")], namespace=None, version="6") == ["n/other"]
+    assert store.put_page([body(1), body(1, "other")]) == ["n/job", "n/other"]
+    assert store.put_page([body(1), body(3, "other")]) == ["n/other"]
     store.put_own(body(7))
-    assert store.replace([body(7)], namespace=None, version="8") == []
+    assert store.put_page([body(7)]) == []
 
 
 def test_a_job_that_does_not_parse_is_kept_as_such():
