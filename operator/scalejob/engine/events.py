@@ -4,6 +4,8 @@
 * For one reason of one job there are 10 writes, then one each five minutes. What is told in between is lost, but that the
   same words again are counted with the next write. So a job that flaps costs 22 writes in its first hour and 12 in each one after, for
   each of its reasons, and there are few; what it says for another reason, its end above all, is told at once.
+* A few are sent at once, those of one job one after the other: a thousand jobs that start tell two thousand, which a single sender
+  takes minutes for, and Pods and status have most of the API server still.
 * An Event that cannot be sent is tried three times, then dropped, with a line in the log.
 """
 
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 _SAME_SECONDS = 600.0
 _MAX_REMEMBERED = 4096
-_MAX_WAITING = 1024
+_SENDERS = 4
+_MAX_WAITING = 256  # for each of them
 _MAX_MESSAGE = 1024  # bytes; the API server refuses more
 _BURST = 10.0  # writes for a job and a reason, before
 _REFILL_SECONDS = 300.0  # pass for each one more; a spammer's share of client-go's recorder
@@ -37,6 +40,7 @@ _RETRY_SECONDS = (1.0, 10.0)
 
 _Identity = tuple[str, str, str, str]  # uid, type, reason, message
 _Topic = tuple[str, str]  # uid, reason
+_Queue = asyncio.Queue[tuple[Job | Unreadable, Event]]
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
@@ -73,32 +77,37 @@ class EventRecorder:
     def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
-        self._waiting: asyncio.Queue[tuple[Job | Unreadable, Event]] = asyncio.Queue(_MAX_WAITING)
+        self._waiting: list[_Queue] = [asyncio.Queue(_MAX_WAITING) for _ in range(_SENDERS)]
         self._told: OrderedDict[_Identity, _Told] = OrderedDict()
         self._allowances: OrderedDict[_Topic, _Allowance] = OrderedDict()
 
     def record(self, job: Job | Unreadable, events: Sequence[Event]) -> None:
         """Tell of them soon."""
+        waiting = self._waiting[hash(job.uid) % _SENDERS]
         for event in events:
             try:
-                self._waiting.put_nowait((job, event))
+                waiting.put_nowait((job, event))
             except asyncio.QueueFull:
                 logger.warning("event dropped", extra=_fields(job, event))
 
     async def sent(self) -> None:
         """Until all that was recorded has been sent or dropped."""
-        await self._waiting.join()
+        await asyncio.gather(*(waiting.join() for waiting in self._waiting))
 
     async def run(self) -> None:
-        """Send what was recorded, one after the other, until cancelled."""
+        """Send what was recorded until cancelled."""
+        await asyncio.gather(*map(self._send_all, self._waiting))
+
+    async def _send_all(self, waiting: _Queue) -> None:
+        """One after the other."""
         while True:
-            job, event = await self._waiting.get()
+            job, event = await waiting.get()
             try:
                 await self._send(job, event)
             except ApiError as error:
                 logger.warning("event not sent", extra={**_fields(job, event), "error": str(error)})
             finally:
-                self._waiting.task_done()
+                waiting.task_done()
 
     async def _send(self, job: Job | Unreadable, event: Event) -> None:
         identity = (job.uid, event.type, event.reason, event.message)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -65,6 +65,29 @@ async def test_recording_never_waits():
     """More events than can be sent are dropped, with a line in the log, not waited for."""
     async with MemoryServer().serving() as client:
         EventRecorder(client).record(JOB, [EVENT] * 3000)
+
+
+async def test_events_of_a_job_keep_their_order():
+    """Several are sent at once, but not of one job."""
+    told = numbered(5)
+    async with telling() as t:
+        t.recorder.record(JOB, told)
+        await t.recorder.sent()
+        assert [event["message"] for event in t.server.of("events")] == [event.message for event in told]
+
+
+async def test_jobs_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch):
+    """While one job's Event is to be tried again in an hour, those of other jobs are sent."""
+    monkeypatch.setattr(events, "_RETRY_SECONDS", (3600.0, 3600.0))
+    others = [replace(JOB, uid=f"uid-{i}") for i in range(40)]
+    async with telling() as t:
+        t.server.admit = refuse(1)
+        t.recorder.record(JOB, [EVENT])
+        for other in others:
+            t.recorder.record(other, [END])
+        async with asyncio.timeout(60):
+            while not t.server.of("events"):
+                await asyncio.sleep(0.01)
 
 
 async def test_after_ten_minutes_it_is_told_anew():
