@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from .backoff import backoff
 from .client import Client, Object, Resource
 from .clock import steady_seconds
-from .errors import ApiError, NotFound
+from .errors import ApiError, Conflict, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,11 @@ class Elector:
         try:
             async with asyncio.timeout(self._terms.deadline):
                 is_mine = await self._try()
+        except Conflict as error:
+            # Of two that see a free lease one is first. Who holds it has no rival, so that is worth a warning.
+            level = logging.WARNING if self.is_leading else logging.INFO
+            logger.log(level, "another replica has written the lease", extra={"error": str(error)})
+            return False
         except (ApiError, TimeoutError) as error:
             extra = {"reason": type(error).__name__, "error": str(error)}
             logger.warning("lease neither taken nor renewed", extra=extra)
