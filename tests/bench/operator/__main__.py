@@ -28,8 +28,8 @@ def main() -> int:
         print(f"\n{name}", flush=True)
         found[name] = asyncio.run(_lines(CASES[name], args.share, args.repeats))
         print(*found[name], sep="\n", flush=True)
-    if args.json:
-        write(args.json, found, is_part=bool(args.only))
+        if args.json:
+            write(args.json, found, is_part=bool(args.only))
     return int(not all(line.is_met for lines in found.values() for line in lines))
 
 

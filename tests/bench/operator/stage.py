@@ -25,7 +25,7 @@ from tests.tools import look_for, module_folder
 
 QPS = 5000.0  # out of the way: the machine is the limit
 AT_ONCE = 16  # objects that are applied concurrently
-_PATIENCE_SECONDS = 100.0
+_PATIENCE_SECONDS = 300.0
 _LEAN = Path(__file__).parent / "lean"
 
 
