@@ -27,11 +27,13 @@ def plain_sums() -> None:
             module.sum_blocks = _plain  # type: ignore[attr-defined]
 
 
-def _plain(_comm: Any, blocks: Any, partial: Callable[[Any], Sequence[Any]], bounds: Sequence[Any]) -> list[Any]:
+def _plain(_comm: Any, blocks: Any, partial: Callable[[Any], Sequence[Any] | None], bounds: Sequence[Any]) -> list[Any]:
     import torch  # noqa: PLC0415
 
     total = [torch.zeros(bound.shape, dtype=torch.float64) for bound in bounds]
     for values in blocks.map(partial):
+        if values is None:
+            continue
         for sum_, value in zip(total, values, strict=True):
             sum_ += value
     return total
