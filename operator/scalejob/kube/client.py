@@ -27,7 +27,7 @@ _MERGE_PATCH = {"Content-Type": "application/merge-patch+json", "Accept": "appli
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 
 # Objects in a page of a list. Each of them takes some 50 KiB while it is read, and the heap never gives back what was scattered.
-PAGE = 100
+PAGE = 50
 # The API server sends a bookmark about once a minute, so a stream that is silent for longer is dead.
 WATCH_SILENCE_SECONDS = 150.0
 _WATCH_SECONDS = 300
