@@ -102,7 +102,7 @@ class TestGates:
         gates = [{"name": "example.com/quota"}]
         await jobs.create(workers=2, pod={"schedulingGates": gates}, deadlines={"schedulingSeconds": 3})
         status = await jobs.reaches(Phase.PENDING, reason="SchedulingGated")
-        assert status["message"] == "2 of 2 workers wait for scheduling gates: example.com/quota"
+        assert status["message"] == "2 of 2 workers held by scheduling gates: example.com/quota"
         assert condition(status, "Scheduled")["reason"] == "SchedulingGated"
         await asyncio.sleep(3.5)
         await jobs.reaches(Phase.PENDING, reason="SchedulingGated")

@@ -86,7 +86,7 @@ def _is_gated(view: View, status: Status) -> Why | None:
         return None
     names = ", ".join(sorted({name for pod in gated for name in pod.gates}))
     size = count(status.workers.desired, "worker")
-    return Reason.SCHEDULING_GATED, f"{len(gated)} of {size} wait for scheduling gates: {names}"
+    return Reason.SCHEDULING_GATED, f"{len(gated)} of {size} held by scheduling gates: {names}"
 
 
 def _restarts(view: View, status: Status) -> Why | None:

@@ -120,7 +120,7 @@ class TestGates:
         """Nobody else would say why nothing happens."""
         status = planned(make_job().build(), ([], NOW), ([self.GATED], after(1))).status
         assert (status.phase, status.reason) == (Phase.PENDING, Reason.SCHEDULING_GATED)
-        assert status.message == "1 of 1 worker wait for scheduling gates: example.com/quota"
+        assert status.message == "1 of 1 worker held by scheduling gates: example.com/quota"
 
     def test_stop_the_clock_of_scheduling(self) -> None:
         """Whoever holds the gate decides; the scheduler's time begins when it opens."""
