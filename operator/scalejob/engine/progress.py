@@ -78,7 +78,7 @@ class ProgressPoller:
 
     async def _ask(self, session: aiohttp.ClientSession, limit: asyncio.Semaphore, key: str, target: _Target) -> None:
         async with limit:
-            line = await _fetch(session, target.ip, self._port)
+            line = await _fetch(session, key, target.ip, self._port)
         before = self._latest.get(key)
         is_same = before is not None and (before.target, before.line) == (target, line)
         if line is None or is_same or self._targets.get(key) != target:
@@ -96,7 +96,7 @@ def _target(job: Job, pods: tuple[Pod, ...], plan: Plan) -> _Target | None:
     return _Target(uid=job.uid, attempt=attempt, ip=first.ip) if first and first.ip else None
 
 
-async def _fetch(session: aiohttp.ClientSession, ip: str, port: int) -> ProgressLine | None:
+async def _fetch(session: aiohttp.ClientSession, key: str, ip: str, port: int) -> ProgressLine | None:
     """None if there is no answer, or none that is progress: the workload may be any program."""
     host = f"[{ip}]" if ":" in ip else ip
     try:
@@ -104,7 +104,7 @@ async def _fetch(session: aiohttp.ClientSession, ip: str, port: int) -> Progress
             body = await response.content.read(_MAX_BYTES)
             return ProgressLine.from_json(body.decode(errors="replace").strip()) if response.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        logger.debug("no progress", extra={"ip": ip, "error": str(error)})
+        logger.debug("no progress", extra={"job": key, "ip": ip, "error": str(error)})
         return None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -157,3 +158,15 @@ async def test_a_job_that_stops_is_not_asked(unused_tcp_port: int):
         await told_by(poller)
         poller.follow("k", make_job().build(), (), Plan(status=Status(phase=Phase.RESTARTING)))
         assert poller.latest("k") is None
+
+
+async def test_no_answer_is_told_with_its_job(unused_tcp_port: int, caplog: pytest.LogCaptureFixture):
+    """An address alone says nothing to whoever reads the log of a thousand jobs."""
+    caplog.set_level(logging.DEBUG, "scalejob.engine.progress")
+    async with polling(unused_tcp_port):
+        for _ in range(500):
+            if caplog.records:
+                break
+            await asyncio.sleep(0.01)
+    found = vars(caplog.records[0])
+    assert (found["message"], found["job"], found["ip"]) == ("no progress", "k", "127.0.0.1")
