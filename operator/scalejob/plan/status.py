@@ -18,7 +18,7 @@ def describe(view: View, status: Status, progress: Progress | None) -> Status:
     """Everything in the status that follows from the rest of it."""
     if view.job.status.phase.is_finished:
         return _with_generation(view, view.job.status)
-    found = situation(view, status)
+    found, workers = situation(view, status), count_workers(view, status)
     status = change(
         status,
         observed_generation=view.job.generation,
@@ -27,7 +27,7 @@ def describe(view: View, status: Status, progress: Progress | None) -> Status:
         reason=found.reason,
         message=found.message,
         conditions=build_conditions(view, status, found),
-        workers=count_workers(view, status),
+        workers=at_rest(workers) if found.phase.is_finished else workers,
     )
     return change(status, progress=_progress(status, progress))
 
@@ -48,6 +48,11 @@ def count_workers(view: View, status: Status) -> Workers:
         selector=selector_text(view.job.name),
         summary=f"{ready + len(done)}/{desired}",
     )
+
+
+def at_rest(workers: Workers) -> Workers:
+    """Those of a job that has ended: what still runs is told to stop, and nobody counts it afterwards."""
+    return workers.model_copy(update={"pending": 0, "ready": 0, "summary": f"{workers.succeeded}/{workers.desired}"})
 
 
 def _with_generation(view: View, status: Status) -> Status:

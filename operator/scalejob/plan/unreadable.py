@@ -10,6 +10,7 @@ from .conditions import facts_of, stamp
 from .events import events_between
 from .model import Plan, Pod, PodRef, Unreadable
 from .situation import Situation
+from .status import at_rest
 from .times import to_text
 from .view import change, in_one_line
 
@@ -39,5 +40,6 @@ def _failed(job: Unreadable, status: Status, now: datetime) -> Status:
         reason=found.reason,
         message=found.message,
         completion_time=to_text(now),
+        workers=at_rest(status.workers),
         conditions=stamp(scheduled | facts_of(found), status.conditions, now, job.generation),
     )

@@ -8,7 +8,7 @@ import pytest
 from scalejob.api.v1alpha1 import Progress
 from scalejob.contract import Condition, LastWord, Phase, Reason
 from scalejob.plan.decide import decide
-from scalejob.plan.model import Job, Plan, Refusal
+from scalejob.plan.model import Job, Plan, Pod, Refusal
 from tests.unit.plan.builders import (
     NOW,
     JobBuilder,
@@ -229,6 +229,13 @@ def test_workers_that_still_run_go_with_the_job(keep: str) -> None:
     """A Pod that runs for a job that has failed only costs."""
     plan = decide(started(make_job().workers(2).spec(keepPods=keep)), [running(0), failed(1, code=2)], after(60))
     assert "segments-0-0" in names(plan)
+
+
+@pytest.mark.parametrize("other", [running(0), pending(0)])
+def test_nothing_is_ready_when_the_job_has_failed(other: Pod) -> None:
+    """What still runs is told to stop, and nobody counts it afterwards."""
+    workers = decide(started(make_job().workers(2)), [other, failed(1, code=2)], after(60)).status.workers
+    assert (workers.ready, workers.pending, workers.failed, workers.summary) == (0, 0, 1, "0/2")
 
 
 def test_a_sidecar_holds_neither_the_job_nor_its_node() -> None:

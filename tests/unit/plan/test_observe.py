@@ -225,6 +225,7 @@ def test_an_unreadable_job_fails_and_its_workers_go() -> None:
     body = make_job().status(job.status).spec(workers=0).body
     plan = decide_unreadable(unreadable(body), after(61), [running(0, 1)])
     assert (plan.status.phase, plan.status.reason, plan.status.attempt) == (Phase.FAILED, Reason.INVALID_SPEC, 1)
+    assert (plan.status.workers.desired, plan.status.workers.pending) == (1, 0)
     assert [ref.name for ref in plan.deletes] == ["segments-1-0"]
     assert decide_unreadable(unreadable(body), after(61), [failed(0, 1)]).deletes == ()
     again = unreadable(body | {"status": plan.status.to_wire()})
