@@ -99,6 +99,9 @@ def _restarts(view: View, status: Status) -> Why | None:
     words = (
         f": {failure.message}" if failure.message else f" (exit code {failure.exit_code})" if failure.exit_code else ""
     )
+    if failure.class_ == Reason.UNSCHEDULABLE:
+        left = f"gave its nodes back for others; attempt {status.attempt} begins at {status.attempt_time}"
+        return Reason.RESTARTING, f"{left}; worker {failure.index} found no node{words}"
     return Reason.RESTARTING, f"attempt {status.attempt} after {failure.class_}{where}{words}"
 
 

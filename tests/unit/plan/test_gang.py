@@ -43,8 +43,11 @@ class TestHalfAGang:
         failure = plan.status.last_failure
         assert failure is not None
         assert (failure.class_, failure.index, failure.message) == (Reason.UNSCHEDULABLE, 1, NO_ROOM)
+        told, begins = plan.status.message, plan.status.attempt_time
+        way = f"gave its nodes back for others; attempt 1 begins at {begins}"
+        assert told == f"{way}; worker 1 found no node: {NO_ROOM}"
         plan = decide(store(job, plan), [], after(121))
-        assert plan.creates == ()
+        assert (plan.creates, plan.status.message) == ((), told)
         assert 9 < (plan.requeue_after or 0) < 21
 
     def test_stays_away_for_its_back_off_and_more(self) -> None:
