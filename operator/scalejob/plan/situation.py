@@ -106,7 +106,16 @@ def _restarts(view: View, status: Status) -> Why | None:
 
 
 def _starts(view: View, status: Status) -> Why | None:
-    return Reason.WORKERS_STARTING, f"waiting for {count(status.workers.desired, 'worker')} to start"
+    """Why an attempt began is known only to the look that begins it; its words stay."""
+    before, size = view.job.status, count(status.workers.desired, "worker")
+    if (before.attempt, before.reason) == (status.attempt, Reason.WORKERS_STARTING):
+        return Reason.WORKERS_STARTING, before.message or ""
+    if before.attempt == status.attempt or before.start_time is None:
+        return Reason.WORKERS_STARTING, f"waiting for {size} to start"
+    if before.workers.desired == status.workers.desired:
+        return Reason.WORKERS_STARTING, f"the spec has changed: attempt {status.attempt} with {size}"
+    sizes = f"{size} in place of {before.workers.desired}"
+    return Reason.WORKERS_STARTING, f"spec.workers has changed: attempt {status.attempt} with {sizes}"
 
 
 WAITING: tuple[Callable[[View, Status], Why | None], ...] = (

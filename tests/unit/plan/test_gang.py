@@ -176,6 +176,7 @@ class TestChange:
         """Workers of the old spec do not stay: suspended, edited and resumed while the operator was away."""
         plan = decide(edited(started(make_job()), seed=7), [running(0)], after(60))
         assert (len(plan.deletes), plan.status.attempt, plan.status.restarts.total) == (1, 1, 0)
+        assert plan.status.message == "the spec has changed: attempt 1 with 1 worker"
 
     def test_of_the_life_cycle_disturbs_no_worker(self) -> None:
         """Nor one that did not change anything."""

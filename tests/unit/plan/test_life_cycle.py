@@ -155,6 +155,16 @@ def test_another_number_of_workers_is_a_new_attempt(size: int) -> None:
     )
 
 
+def test_a_change_of_workers_is_told_until_they_run() -> None:
+    """All workers were ended for it, and nothing else says why."""
+    job = edit(started(make_job().workers(2)), workers=3)
+    plan = decide(job, [running(0), running(1)], after(60))
+    told = "spec.workers has changed: attempt 1 with 3 workers in place of 2"
+    assert [(event.type, event.message) for event in plan.events] == [("Normal", told)]
+    job = planned(store(job, plan), ([], after(61)), ([pending(index, 1) for index in range(3)], after(62)))
+    assert (job.status.reason, job.status.message) == (Reason.WORKERS_STARTING, told)
+
+
 def test_the_deadline_of_running_counts_no_other_time() -> None:
     """Neither the wait for a node nor a suspension."""
     job = planned(make_job().spec(deadlines={"activeSeconds": 100}).build(), ([], NOW))
