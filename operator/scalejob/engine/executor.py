@@ -15,6 +15,7 @@ from scalejob.api.v1alpha1 import Status
 from scalejob.kube.client import Client
 from scalejob.kube.errors import Conflict, NotFound
 from scalejob.plan.model import Job, Plan, Pod, PodRef, Unreadable
+from scalejob.plan.situation import is_told
 
 from .events import EventRecorder
 from .jobs import key_of
@@ -103,7 +104,8 @@ class Executor:
         refused = await self._workers.create(job, indices, earlier)
         if refused:
             why = refused.refusal
-            logger.warning("workers refused", extra={**_fields(job), "reason": why.reason, "why": why.message})
+            level = logging.DEBUG if is_told(job, why) else logging.WARNING
+            logger.log(level, "workers refused", extra={**_fields(job), "reason": why.reason, "why": why.message})
         return refused
 
 

@@ -1,5 +1,6 @@
 """Phase, reason and message of a job that has not ended, in the order in which they matter to people."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from scalejob.api.v1alpha1 import Status
 from scalejob.contract import Phase, Reason
 
 from .deadlines import blocked_start_text, scheduler_text, unscheduled
+from .model import Job, Refusal
 from .view import View, count, in_one_line
 
 REFUSALS = frozenset((Reason.NAME_CONFLICT, Reason.QUOTA_EXCEEDED, Reason.POLICY_DENIED))
@@ -54,11 +56,19 @@ Why = tuple[str, str]
 
 def _refused(view: View, status: Status) -> Why | None:
     """A refusal stays in the status until all Pods are there: whether a new try succeeds is not known before it has."""
-    if view.refusal is not None:
-        return view.refusal.reason, view.refusal.message
     stored = view.job.status
+    if view.refusal is not None:
+        is_known = stored.attempt == status.attempt and is_told(view.job, view.refusal)
+        return view.refusal.reason, (stored.message or "") if is_known else view.refusal.message
     is_same_attempt = stored.attempt == status.attempt and status.created_time is None
     return (stored.reason or "", stored.message or "") if is_same_attempt and stored.reason in REFUSALS else None
+
+
+def is_told(job: Job, refusal: Refusal) -> bool:
+    """Whether the stored status tells of this refusal: which Pod meets it, and how much of a quota is used then, is up to chance."""
+    chance = re.compile(rf'"{re.escape(job.name)}-\d+-\d+"|\bused: \S+')
+    stored, found = (chance.sub("", in_one_line(text or "")) for text in (job.status.message, refusal.message))
+    return (job.status.reason, stored) == (refusal.reason, found)
 
 
 def _cannot_start(view: View, status: Status) -> Why | None:

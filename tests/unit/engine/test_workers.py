@@ -72,6 +72,30 @@ async def test_a_refusal_is_put_to_the_test_again():
     assert names(server) == ["job-0-0"]
 
 
+async def test_the_same_refusal_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture):
+    """Though each try meets it with another Pod, and another process makes it."""
+    server = MemoryServer()
+    server.put("scalejobs", job_body(workers=2))
+    rooms = [1, 0, 1]
+
+    def admit(plural: str, body: Object) -> web.Response | None:
+        name, used = body["metadata"]["name"], len(server.of("pods"))
+        words = f'pods "{name}" is forbidden: exceeded quota: q, requested: pods=1, used: pods={used}, limited: pods=1'
+        return refusal(403, "Forbidden", words) if plural == "pods" and used >= rooms[0] else None
+
+    server.admit = admit
+    told = set()
+    while rooms:
+        async with server.serving() as client:
+            operator = Operator(server, client)
+            for _ in range(3):
+                await operator.step()
+        told.add(status_of(server)["message"])
+        rooms.pop(0)
+    assert (len(told), server.writes.count(("POST", "pods"))) == (1, 5)
+    assert [record.levelname for record in caplog.records if record.message == "workers refused"] == ["WARNING"]
+
+
 async def test_quota_undoes_what_a_former_process_made():
     """A gang that was begun before a restart and cannot be completed is undone as a whole, and is no loss of a Pod."""
     server = MemoryServer()

@@ -301,6 +301,19 @@ def test_trying_again_after_a_refusal_does_not_deny_it() -> None:
     assert decide(job, [pending(0)], after(2)).status.reason == Reason.WORKERS_STARTING
 
 
+def test_the_same_refusal_of_another_pod_is_no_news() -> None:
+    """Which Pod meets it, and what a quota holds of the tries before, is up to chance."""
+    words = 'pods "segments-0-{}" is forbidden: exceeded quota: q, requested: pods=1, used: pods={}, limited: pods={}'
+    job = planned(make_job().build(), ([], NOW))
+    tries = [(1, 1, 1), (0, 1, 1), (2, 0, 1), (1, 1, 3)]
+    refusals = [Refusal(reason=Reason.QUOTA_EXCEEDED, message=words.format(*numbers)) for numbers in tries]
+    told = []
+    for refusal in refusals:
+        job = store(job, decide(job, [], NOW, refusal=refusal))
+        told.append(job.status.message)
+    assert told == [refusals[0].message] * 3 + [refusals[3].message]
+
+
 def test_pods_that_the_api_server_calls_invalid_fail_the_job() -> None:
     """A retry would be refused with the same words."""
     refusal = Refusal(reason=Reason.INVALID_SPEC, message="spec.volumes[0]: not found")
