@@ -61,6 +61,7 @@ class Pod:
     is_outlived: bool = False  # the worker has ended, a container beside it has not
     is_deleting: bool = False
     is_ready: bool = False
+    unready: str = ""  # why not, in the kubelet's words; empty also if somebody else says so
     is_scheduled: bool = False
     node: str | None = None
     ip: str | None = None

@@ -116,6 +116,7 @@ def read_pod(body: Body) -> Pod:
         is_outlived=end is not None and _is_outlived(status),
         is_deleting="deletionTimestamp" in metadata,
         is_ready=_holds(conditions, "Ready"),
+        unready="" if _holds(conditions, "Ready") else conditions.get("Ready", {}).get("message", ""),
         is_scheduled=bool(spec.get("nodeName")),
         node=spec.get("nodeName"),
         ip=status.get("podIP"),

@@ -1,15 +1,17 @@
 """Phase, reason and message of a job that has not ended, in the order in which they matter to people."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scalejob.api.v1alpha1 import Status
 from scalejob.contract import Phase, Reason
 
 from .deadlines import blocked_start_text, scheduler_text, unscheduled
-from .model import Job, Refusal
-from .view import View, count, in_one_line
+from .facts import is_running
+from .failures import find_failure
+from .model import Job, Pod, Refusal
+from .view import View, count, in_one_line, succeeded
 
 REFUSALS = frozenset((Reason.NAME_CONFLICT, Reason.QUOTA_EXCEEDED, Reason.POLICY_DENIED))
 
@@ -28,10 +30,29 @@ def situation(view: View, status: Status) -> Situation:
     if status.start_time is None:
         return _suspended(view)
     if status.running_time is not None:
-        size = count(status.workers.desired, "worker")
-        return Situation(phase=Phase.RUNNING, reason=Reason.ALL_WORKERS_RUNNING, message=f"{size} running")
+        return Situation(phase=Phase.RUNNING, reason=Reason.ALL_WORKERS_RUNNING, message=_running(view, status))
     reason, message = next(found for source in WAITING if (found := source(view, status)))
     return Situation(phase=_waiting_phase(view, status), reason=reason, message=in_one_line(message))
+
+
+def _running(view: View, status: Status) -> str:
+    """They all have run. One that is silent or lost may have no verdict yet."""
+    workers, done = view.workers(status), succeeded(status)
+    others = [pod for index, pod in workers.items() if index not in done and not is_running(pod)]
+    size = count(status.workers.desired, "worker")
+    if not others:
+        return f"{size} running"
+    failure = find_failure(view, status)
+    words = failure.sentence if failure else _silence(others)
+    return in_one_line(f"{status.workers.desired - len(others)} of {size} running; {words}")
+
+
+def _silence(pods: Sequence[Pod]) -> str:
+    """Kubelets say why a Pod is not ready. For one whose node is silent another says so, without a word."""
+    first = min(pods, key=lambda pod: pod.index)
+    who = f"worker {first.index} on {first.node}"
+    words = f"{who} is not ready: {first.unready}" if first.unready else f"{who} gives no sign"
+    return words if len(pods) == 1 else f"{words}; {len(pods) - 1} more"
 
 
 def _suspended(view: View) -> Situation:

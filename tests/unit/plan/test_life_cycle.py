@@ -357,6 +357,42 @@ def test_a_condition_turns_only_when_its_status_does() -> None:
     assert found[Condition.SCHEDULED] == ("2026-01-02T03:04:05Z", "b")
 
 
+SILENT = running(1, is_ready=False)
+MESH = running(1, is_ready=False, unready="containers with unready status: [mesh]")
+VICTIM = failed(1, message="RuntimeError: Connection reset by peer", at=59)
+
+
+@pytest.mark.parametrize(
+    ("pods", "told"),
+    [
+        ([running(0), SILENT], "1 of 2 workers running; worker 1 on n1 gives no sign"),
+        ([replace(SILENT, index=0, node="n0"), SILENT], "0 of 2 workers running; worker 0 on n0 gives no sign; 1 more"),
+        ([succeeded(0), SILENT], "1 of 2 workers running; worker 1 on n1 gives no sign"),
+        (
+            [running(0), MESH],
+            "1 of 2 workers running; worker 1 on n1 is not ready: containers with unready status: [mesh]",
+        ),
+        (
+            [running(0), VICTIM],
+            "1 of 2 workers running; worker 1 on n1 failed (exit code 1): RuntimeError: Connection reset by peer",
+        ),
+    ],
+    ids=["silent", "all silent", "a peer is done", "a container beside it", "a victim, before the verdict"],
+)
+def test_a_running_job_tells_of_a_worker_that_is_not(pods: list[Pod], told: str) -> None:
+    """Without an Event: it may come and go."""
+    job = started(make_job().workers(2))
+    plan = decide(job, pods, after(60))
+    assert (plan.status.phase, plan.status.reason, plan.status.message) == (
+        Phase.RUNNING,
+        Reason.ALL_WORKERS_RUNNING,
+        told,
+    )
+    assert plan.events == ()
+    back = decide(store(job, plan), [running(0), running(1)], after(61))
+    assert (back.status.message, back.events) == ("2 workers running", ())
+
+
 def test_every_turn_is_one_event() -> None:
     """What a job goes through can be read in `kubectl describe`, each turn once."""
     job, seen = make_job().build(), []

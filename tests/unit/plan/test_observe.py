@@ -97,6 +97,10 @@ def test_the_worker_decides_how_a_pod_ended(phase: str, reason: str | None, code
         ({"conditions": [{"type": "DisruptionTarget", "status": "False"}]}, {"disruption": None}),
         ({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}, {"is_ready": True}),
         (
+            {"conditions": [{"type": "Ready", "status": "False", "message": "containers with unready status: [mesh]"}]},
+            {"is_ready": False, "unready": "containers with unready status: [mesh]"},
+        ),
+        (
             {"containerStatuses": container(waiting={"reason": "ErrImagePull", "message": "no"})},
             {"waiting": Waiting(reason="ErrImagePull", message="no")},
         ),
