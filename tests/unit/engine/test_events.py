@@ -86,7 +86,7 @@ async def test_jobs_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch):
         for other in others:
             t.recorder.record(other, [END])
         async with asyncio.timeout(60):
-            while not t.server.of("events"):
+            while not t.server.of("events"):  # noqa: ASYNC110 - the server has no signal for it
                 await asyncio.sleep(0.01)
 
 
