@@ -117,6 +117,8 @@ async def test_all_that_is_granted_is_used_and_nothing_else(
     await outside.create()
     items = {"apiVersion": "v1", "kind": "List", "items": installation.objects}
     control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(items))
+    # One that another test's operator has left would not be created, only taken.
+    control_plane.kubectl("delete", "leases", "--all", "--namespace", namespace)
     kubeconfig = control_plane.write_operator_kubeconfig(namespace, account)
     process, since = OperatorProcess(kubeconfig, control_plane.home / f"{account}.log", free_port()), datetime.now(UTC)
     await process.start(*installation.options)
