@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charts.keep import keep
+
 TARGET = Path(__file__).parent / "scalejob" / "files" / "dashboard.json"
 QUEUE = "scalejob_queue_depth and scalejob_leader == 1"  # a replica that stands by takes no job from its queue
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -212,15 +214,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def main() -> int:
-    text = json.dumps(build_dashboard(), indent=1) + "\n"
-    if TARGET.exists() and TARGET.read_text() == text:
-        return 0
-    if "--check" in sys.argv:
-        print(f"{TARGET.name}: out of date; run make generate")
-        return 1
-    TARGET.write_text(text)
-    print(f"{TARGET.name}: written")
-    return 0
+    return keep(TARGET, json.dumps(build_dashboard(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from charts.keep import keep
 from tests.tools import look_for
 
 CHART = Path(__file__).parent / "scalejob"
@@ -50,15 +51,7 @@ def main() -> int:
     if not helm:
         print(f"{TARGET.name}: not compared with the chart, there is no helm here; `make tools` builds it")
         return 0
-    text = render(helm)
-    if TARGET.exists() and TARGET.read_text() == text:
-        return 0
-    if "--check" in sys.argv:
-        print(f"{TARGET.name}: out of date; run make generate")
-        return 1
-    TARGET.write_text(text)
-    print(f"{TARGET.name}: written")
-    return 0
+    return keep(TARGET, render(helm))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,13 @@ class Jobs:
     async def get(self, name: str = "job") -> Object:
         return await self.api.client.get(SCALEJOBS, self.namespace, name)
 
+    async def is_gone(self, name: str = "job") -> bool:
+        try:
+            await self.get(name)
+        except NotFound:
+            return True
+        return False
+
     async def delete(self, name: str = "job") -> None:
         uid = (await self.get(name))["metadata"]["uid"]
         await self.api.client.delete(SCALEJOBS, self.namespace, name, uid=uid)

@@ -5,7 +5,6 @@ from datetime import datetime
 import pytest
 
 from scalejob.contract import LastWord, Phase
-from scalejob.engine.status import SCALEJOBS
 from scalejob.kube.client import SERVICES
 from scalejob.kube.errors import NotFound
 from tests.controlplane.api import Jobs, condition
@@ -150,7 +149,7 @@ async def test_time_to_live(jobs: Jobs, kubelet: FakeKubelet):
     await jobs.create(ttlSecondsAfterFinished=0, keepPods="All")
     await jobs.reaches(Phase.RUNNING)
     await kubelet.succeed(jobs.namespace, "job-0-0")
-    await jobs.api.until(lambda: _is_gone(jobs))
+    await jobs.api.until(jobs.is_gone)
     await jobs.has_pods()
 
 
@@ -204,14 +203,6 @@ async def test_events_tell_the_story(jobs: Jobs, kubelet: FakeKubelet):
         return any(event["type"] == "Warning" and "boom" in event["message"] for event in await jobs.events())
 
     await jobs.api.until(told)
-
-
-async def _is_gone(jobs: Jobs) -> bool:
-    try:
-        await jobs.api.client.get(SCALEJOBS, jobs.namespace, "job")
-    except NotFound:
-        return True
-    return False
 
 
 async def _has_no_service(jobs: Jobs) -> bool:

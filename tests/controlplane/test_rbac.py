@@ -13,9 +13,7 @@ import yaml
 
 from charts.plain_manifest import CHART, KUBE_VERSION, TARGET
 from scalejob.contract import Phase
-from scalejob.engine.status import SCALEJOBS
 from scalejob.kube.client import PODS, SERVICES, Object
-from scalejob.kube.errors import NotFound
 from tests.controlplane.api import Api, Jobs
 from tests.controlplane.audit import Request
 from tests.controlplane.control_plane import ControlPlane, OperatorProcess, free_port
@@ -155,16 +153,8 @@ async def _live(jobs: Jobs, kubelet: FakeKubelet) -> None:
             await jobs.patch(suspend=False)
     for index in (0, 1):
         await kubelet.end(jobs.namespace, f"job-3-{index}", 0)
-    await jobs.api.until(lambda: _is_gone(jobs))
+    await jobs.api.until(jobs.is_gone)
 
 
 async def _says(jobs: Jobs, kind: str) -> bool:
     return f"{kind} {jobs.namespace}/job" in (await jobs.status()).get("message", "")
-
-
-async def _is_gone(jobs: Jobs) -> bool:
-    try:
-        await jobs.api.client.get(SCALEJOBS, jobs.namespace, "job")
-    except NotFound:
-        return True
-    return False
