@@ -12,8 +12,8 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from scalejob.api.v1alpha1 import KMeans
 from scaletrain.comm import SoloComm
 from scaletrain.errors import InvalidData, InvalidSpec
+from scaletrain.estimators import linalg
 from scaletrain.estimators.kmeans import kmeans
-from scaletrain.estimators.kmeans import lloyd as lloyd_module
 from scaletrain.estimators.kmeans.assign import FEW_CENTERS, nearest
 from scaletrain.estimators.kmeans.lloyd import Limits, lloyd
 from scaletrain.estimators.kmeans.nearest import points
@@ -53,7 +53,7 @@ def test_moved_rows_are_added_up_in_slices(rng, monkeypatch, weighted, clusters)
     X, params = blobs(rng), KMeans(clusters=clusters, tolerance=0)
     blocks = make_blocks(X, weight=rng.integers(0, 4, len(X)).astype(float) if weighted else None)
     at_once = fit(kmeans, params, blocks)
-    monkeypatch.setattr(lloyd_module, "MOVED_VALUES", 5 * X.shape[1])
+    monkeypatch.setattr(linalg, "CACHED_VALUES", 5 * X.shape[1])
     found = fit(kmeans, params, blocks)
     assert (found.n_iter, found.inertia) == (at_once.n_iter, pytest.approx(at_once.inertia, rel=1e-12))
     np.testing.assert_allclose(found.centers_KD, at_once.centers_KD, rtol=1e-12)

@@ -16,12 +16,18 @@ from scaletrain.data.sparse import Shifted, SparseRows
 RANK_TOLERANCE = 1e-12
 UNROLLED = 8  # columns
 FEW = 4  # rows that are multiplied one by one
+CACHED_VALUES = 1 << 19  # in float64 so many stay in a cache
 MEMBERSHIPS = 1 << 22  # of rows in groups at once, on a GPU: 32 MiB of float64
 
 
 def is_on_cpu(value: Tensor) -> bool:
     """Whether numpy can take it, and operations keep a fixed order by themselves."""
     return value.device.type == "cpu"
+
+
+def cached_rows(num_columns: int) -> int:
+    """Rows that are best added up at once: a slice of a wide block, all of one of up to 256 columns."""
+    return max(1, CACHED_VALUES // num_columns)
 
 
 def columns_about(X_ND: Tensor, shift_D: Tensor, dtype: torch.dtype, *, more: int = 0) -> Tensor:

@@ -15,7 +15,7 @@ from scaletrain.errors import InvalidData
 from scaletrain.exact import max_over_blocks, sum_blocks, sum_blocks_within
 
 from .ends import LARGEST, LEAST, View, as_they_are, bad_values, ends, largest_weight, peak, rounding
-from .linalg import product
+from .linalg import cached_rows, product
 from .sample import RESERVE, Sample, sample_of
 
 # Sums of squares bound inner products (Cauchy-Schwarz) in exact arithmetic; this covers the rounding of a block's sums.
@@ -27,7 +27,6 @@ FAR = 100.0  # squares about a shift by those about the mean, before digits are 
 FAR_SINGLE = 10.0  # the same for sums in float32, of which a hundredth may be lost
 ROUNDED = 1.01  # sums in float32 may exceed their bounds by rounding
 CONSTANT = 1e-6  # deviations by the largest value: of a column that varies by less, a sample does not tell enough
-SUMMED_VALUES = 1 << 19  # of a block, at once: in float64 they stay in a cache; all of a block of up to 256 features
 SINGLE = (1e-15, 1e15)  # magnitudes between which products in float32 neither vanish nor overflow
 
 
@@ -127,7 +126,7 @@ def _moments_like(
 
     def partial(block: Block) -> list[Tensor]:
         sum_2D = torch.zeros(2, len(shift_D), dtype=torch.float64, device=block.device)
-        for X_RD in view(block).split(max(1, SUMMED_VALUES // len(shift_D))):
+        for X_RD in view(block).split(cached_rows(len(shift_D))):
             one_1R, X_RD = X_RD.new_ones(1, len(X_RD), dtype=dtype), X_RD.to(dtype, copy=is_own)
             if not sample.is_near:
                 X_RD.sub_(there_D)

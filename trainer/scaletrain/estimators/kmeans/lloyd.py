@@ -15,7 +15,7 @@ from torch import Tensor
 from scaletrain.data.blocks import Block
 from scaletrain.estimators.base import NO_CHECKPOINT, Checkpoint, State
 from scaletrain.estimators.draws import gather_rows, smallest_first
-from scaletrain.estimators.linalg import add_by_group
+from scaletrain.estimators.linalg import add_by_group, cached_rows
 from scaletrain.estimators.moments import SLACK, row_weights
 from scaletrain.exact import sum_blocks
 
@@ -23,8 +23,6 @@ from .inertia import inertia, inertia_of_means
 from .nearest import Points, RowState, squared_distances
 from .rows import Moved, Rows
 from .sums import Sums, point_bound, total_bound
-
-MOVED_VALUES = 1 << 19  # of moved rows, added up at once: in float64 they stay in a cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +144,7 @@ def _changes(data: Points, at: _Iterate, rows: Rows) -> tuple[list[Tensor], int]
         if not moved.row_M.numel():
             return None
         change = torch.zeros(K * (D + 2) + 2, dtype=torch.float64, device=block.device)
-        parts, slice_rows = _parts(change, K), max(1, MOVED_VALUES // D)
+        parts, slice_rows = _parts(change, K), cached_rows(D)
         X_MD = data.of(block, None if moved.row_M.numel() == len(block) else moved.row_M)
         for X_RD, some in zip(X_MD.split(slice_rows), moved.split(slice_rows), strict=True):
             _move(parts, X_RD, block, some)
